@@ -1,0 +1,102 @@
+"""What ``server`` asks of a simulated venue: the interface that both venues' protocol servers have.
+
+A venue is pure: requests and times go in, texts to send and answers come out. It opens no socket and
+reads no clock. One object a venue, one connection object a websocket:
+
+    venue.publish(now_ns, real_ns)      after ``flow.advance(now_ns)``; fills the connections' outgoing texts
+    connection = venue.connect(path, query, real_ns)        -> VenueConnection, or Refusal (HTTP status)
+    connection.receive_text(text, real_ns)                  one text frame of the client
+    connection.texts_to_send() -> list[str]                 and empties
+    connection.close_code                                   not None: send what is left, then close with it
+    venue.answer(request, now_ns) -> RestAnswer             REST
+    venue.disconnected(connection)                          the socket is gone
+
+``now_ns`` is virtual time (``clock``), ``real_ns`` real time for housekeeping. Between two calls of
+``publish`` a venue stamps what it says with the ``now_ns`` it was last told.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dquant.simulator.faults import FaultBoard
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A websocket upgrade that is not granted."""
+
+    status: int
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestRequest:
+    """One HTTP request; ``path`` starts with ``/api/`` and has no query."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """One HTTP answer; the body is JSON unless ``content_type`` says otherwise."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json; charset=utf-8"
+
+
+class VenueConnection(Protocol):
+    """One client's websocket, seen from the venue."""
+
+    conn_id: str
+    close_code: int | None
+    close_reason: str
+
+    def receive_text(self, text: str, real_ns: int) -> None:
+        """Take one text frame of the client; anything is answered or ends in a close code, never raises."""
+
+    def texts_to_send(self) -> list[str]:
+        """Return the texts to send, in order, and empty the list."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Ask for the connection to be closed after what is still to be sent."""
+
+    def subscriptions(self) -> list[str]:
+        """Return what is subscribed, in words for the state page."""
+
+
+class Venue(Protocol):
+    """One simulated exchange without I/O."""
+
+    name: str  # "okex", "bitmex"
+    ws_paths: tuple[str, ...]  # what a websocket may be opened on
+    faults: FaultBoard
+    counters: Counter[str]  # connections, subscribes, frames, errors, …
+
+    def connect(self, path: str, query: str, real_ns: int) -> VenueConnection | Refusal:
+        """Take a new connection; ``query`` is the raw query string."""
+
+    def disconnected(self, connection: Any) -> None:
+        """Forget a connection whose socket is gone."""
+
+    def connections(self) -> list[Any]:
+        """Return the open connections."""
+
+    def publish(self, now_ns: int, real_ns: int) -> None:
+        """Bring every subscription up to this virtual time and do the housekeeping of connections."""
+
+    def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
+        """Answer a REST request."""
+
+    def truth(self) -> dict[str, Any]:
+        """Return the true tops of book: ``{inst_id: {bid, bid_amount, ask, ask_amount}}``."""
+
+    def events_of_note(self) -> list[dict[str, Any]]:
+        """Return what an operator wants to see (rolls, fundings), oldest first, and empty the list."""
