@@ -1,0 +1,52 @@
+"""The floor: a websocket client that does nothing with a frame but count it (variants ``picows``, ``websockets``)."""
+
+import asyncio
+
+import uvloop
+
+from benchmarks.client import Session
+
+
+def run(session: Session, variant: str) -> None:
+    session.is_checked = False
+    path, hello = (
+        ("/realtime", '{"op":"subscribe","args":["orderBookL2:XBTUSD"]}')
+        if session.stream.venue == "bitmex"
+        else ("/ws/v5/public", '{"op":"subscribe","args":[{"channel":"books","instId":"BTC-USD-SWAP"}]}')
+    )
+    url = f"ws://127.0.0.1:{session.port}{path}"
+    chatter = 2 if session.stream.venue == "bitmex" else 1  # frames before the snapshot
+    uvloop.run({"picows": _picows, "websockets": _websockets}[variant](session, url, hello, chatter))
+
+
+async def _picows(session: Session, url: str, hello: str, chatter: int) -> None:
+    from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+    class Listener(WSListener):
+        seen = -chatter
+
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            transport.send(WSMsgType.TEXT, hello.encode())
+
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            frame.get_payload_as_bytes()
+            if self.seen >= 0:
+                session.tick(self.seen, None, None)
+            self.seen += 1
+
+    transport, _ = await ws_connect(Listener, url)
+    await transport.wait_disconnected()
+
+
+async def _websockets(session: Session, url: str, hello: str, chatter: int) -> None:
+    from websockets.asyncio.client import connect
+
+    seen = -chatter
+    async with connect(url, compression=None, max_size=None) as ws:
+        await ws.send(hello)
+        while True:
+            await ws.recv()
+            if seen >= 0:
+                session.tick(seen, None, None)
+            seen += 1
+    await asyncio.sleep(0)
