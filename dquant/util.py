@@ -2,6 +2,7 @@
 
 import random
 import time
+from urllib.parse import urlsplit
 
 
 def now_ns() -> int:
@@ -19,3 +20,17 @@ def full_jitter(attempt: int, base_s: float, ceiling_s: float) -> float:
 
     """
     return random.uniform(0.0, min(ceiling_s, base_s * 2.0 ** min(attempt, 32)))
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for an address, never one for this very machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    from urllib.request import getproxies, proxy_bypass  # 30 ms of import that loopback does not need
+
+    if proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    return proxies.get("https" if parts.scheme in ("https", "wss") else "http") or proxies.get("all")

@@ -1,0 +1,51 @@
+"""What a market and its two faces ask of each other, and what a market name stands for."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dquant.model.book import Levels
+from dquant.model.events import Event
+from dquant.model.instrument import Instrument, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSpec:
+    """One market name: which venue, what is traded there, and the meta code of the original."""
+
+    name: str
+    venue: str
+    meta_code: str  # what the factory hands to the market classes, e.g. ``btc_usd_this_week``
+    kind: Kind
+    family: str
+    inst_id: str | None  # None: found by alias
+    alias: str | None
+    contract: str  # what one contract is, in words
+    title: str
+
+
+class MarketSink(Protocol):
+    """What a face tells its market, always in the market's own loop."""
+
+    def on_instrument(self, instrument: Instrument) -> None:
+        """The next conversation is about this instrument."""
+
+    def on_event(self, event: Event) -> None:
+        """Something happened on the wire."""
+
+    def on_down(self, reason: str, detail: str) -> None:
+        """No believed price can come now; ``reason`` is short and stable, ``detail`` is for the log."""
+
+
+class Face(Protocol):
+    """The websocket face of one market."""
+
+    instrument: Instrument | None
+    messages: int
+    resyncs: int
+    quarantined: int
+
+    @property
+    def reconnects(self) -> int: ...
+    async def keep_connect(self) -> None: ...
+    def sub_channel(self, channel: str) -> None: ...
+    def depth(self, levels: int) -> tuple[Levels, Levels] | None: ...

@@ -1,0 +1,507 @@
+"""A market: one thread, one asyncio loop, and the doors in and out.
+
+Inside, a face converses with the venue and hands over events; the market turns them into
+``Price`` and ``Health`` records with a verdict and calls whoever registered, in its own
+thread and without a lock. Outside, any other thread reads the newest price, waits for
+fresh data or posts a call. Nothing polls: every waiting door sits on an event with a
+deadline.
+
+Units: prices in quote currency, amounts in contracts, times in ns since the Unix epoch.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
+
+from dquant.constants import HEARTBEAT_S, STOP_TIMEOUT_S
+from dquant.errors import ConfigError, MarketError, WrongThreadError
+from dquant.markets.face import Face, MarketSink, MarketSpec
+from dquant.model.book import Levels
+from dquant.model.events import (
+    LIVE,
+    STALE,
+    BookStale,
+    Depth,
+    Event,
+    FundingRate,
+    Health,
+    IndexPrice,
+    InstrumentState,
+    MarkPrice,
+    Price,
+    TickerStats,
+    TopOfBook,
+    Trade,
+    TradeRecord,
+    Verdict,
+)
+from dquant.model.instrument import Instrument
+from dquant.util import now_ns
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Callback = Callable[[Any], None]
+
+CALLBACK_KINDS = ("price", "depth", "trade", "health", "event")
+
+# What ``update`` can wait for, by the words that people use.
+FLAGS: dict[str, type] = {
+    "ticker": TopOfBook,
+    "depth": TopOfBook,
+    "trade": Trade,
+    "mark": MarkPrice,
+    "index": IndexPrice,
+    "funding": FundingRate,
+    "stats": TickerStats,
+    "instrument": InstrumentState,
+}
+
+# A loop that has not beaten for this long may hold old prices for live ones.
+STALLED_S = 3.0
+CALLBACK_ERRORS_LOGGED = 5
+
+
+class _Waiter:
+    __slots__ = ("done", "missing")
+
+    def __init__(self, kinds: set[type]) -> None:
+        self.missing = kinds
+        self.done = threading.Event()
+
+
+class Market(threading.Thread):
+    """One market of one exchange, running until ``stop``.
+
+    Args:
+        spec: What the market's name stands for.
+        environment: ``dev`` or ``pro``; goes into every record.
+        make_face: Makes the websocket face around this market as its sink.
+        takes_tops: Whether the venue's ready-made tops are in one order with its book, so that
+            the newer of the two is the price; else the book alone is.
+        switch_interval_s: How long a thread keeps the interpreter from the others. A busy thread
+            beside the market otherwise adds Python's 5 ms to every message.
+
+    """
+
+    def __init__(
+        self,
+        spec: MarketSpec,
+        environment: str,
+        make_face: Callable[[MarketSink], Face],
+        *,
+        takes_tops: bool = False,
+        switch_interval_s: float = 50e-6,
+        depth_levels: int = 20,
+        depth_interval_s: float = 0.25,
+    ) -> None:
+        super().__init__(name=f"market-{spec.name}", daemon=True)
+        self.spec = spec
+        self.market_name = spec.name
+        self.environment = environment
+        self.price = self._stale_price("connecting")
+        self.instrument: Instrument | None = None
+        self.dropped: Callable[[], int] = lambda: 0  # what the slowest side exit lost; set by its owner
+        self.callback_errors = 0
+        self._takes_tops = takes_tops
+        self._switch_interval_s = switch_interval_s
+        self._depth_levels = depth_levels
+        self._depth_interval_s = depth_interval_s
+        self._face = make_face(self)
+        self._callbacks: Mapping[str, tuple[Callback, ...]] = dict.fromkeys(CALLBACK_KINDS, ())
+        self._waiters: list[_Waiter] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._started_up = threading.Event()
+        self._exits: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._price_seq = 0
+        self._was_live = False
+        self._last_state = ""
+        self._beat_at = time.monotonic()
+        self.failure: BaseException | None = None
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the market's loop; ``start`` and ``stop`` are the doors."""
+        sys.setswitchinterval(self._switch_interval_s)
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._run())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as exc:
+            self.failure = exc
+            logger.exception("%s: the market's loop failed", self.market_name)
+            self._set_stale("failed", str(exc))
+        finally:
+            self._loop = None
+            self._started_up.set()
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+        """Ask the loop to end and wait for the thread; ``False`` if it is still alive after ``timeout_s``."""
+        self._started_up.wait(timeout_s)
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None:
+            with contextlib.suppress(RuntimeError):  # it may end by itself meanwhile
+                loop.call_soon_threadsafe(main.cancel)
+        if self.is_alive():
+            self.join(timeout_s)
+        return not self.is_alive()
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        self._started_up.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for exit_ in self._exits:
+                    group.create_task(exit_())
+                group.create_task(self.keep_connect())
+                group.create_task(self._beat())
+                if self._depth_levels:
+                    group.create_task(self._publish_depth())
+        finally:
+            self._set_stale("closed", "stopped")
+            self._tell("closed", "stopped")
+
+    async def keep_connect(self) -> None:
+        """Stay connected to the venue until cancelled; runs in the market's loop."""
+        self._tell("connecting", None)
+        await self._face.keep_connect()
+
+    async def _beat(self) -> None:
+        while True:
+            self._beat_at = time.monotonic()
+            self._tell("heartbeat", self.price.reason)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _publish_depth(self) -> None:
+        last: tuple[Levels, Levels] | None = None
+        while True:
+            await asyncio.sleep(self._depth_interval_s)
+            if not self._callbacks["depth"]:
+                continue
+            levels = self._face.depth(self._depth_levels) if self.price.verdict == LIVE else None
+            if levels == last:
+                continue
+            last = levels
+            price = self.price
+            bids, asks = levels or ([], [])
+            self._call(
+                "depth",
+                Depth(
+                    self.market_name,
+                    price.inst_id,
+                    self.environment,
+                    0,
+                    bids,
+                    asks,
+                    price.verdict,
+                    price.reason,
+                    price.ts_event,
+                    price.ts_recv,
+                ),
+            )
+
+    # -- doors for other threads ---------------------------------------------------------------
+
+    def attach(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine in this market's loop for as long as it lives; call before ``start``."""
+        self._exits.append(run)
+
+    def register_callbacks(self, callbacks: Mapping[str, Callback]) -> None:
+        """Call functions for every record of a kind, in the market's own thread.
+
+        Args:
+            callbacks: By kind: ``price``, ``depth``, ``trade``, ``health``, or ``event`` for everything
+                that came from the wire. A callback that raises is logged and counted, not removed.
+
+        Raises:
+            ConfigError: A kind is not one of these.
+
+        """
+        self._check_kinds(callbacks)
+        self._callbacks = {
+            kind: (*known, callbacks[kind]) if kind in callbacks else known
+            for kind, known in self._callbacks.items()
+        }
+
+    def remove_callbacks(self, callbacks: Mapping[str, Callback]) -> None:
+        """Forget functions given to ``register_callbacks``; unknown ones are ignored."""
+        self._check_kinds(callbacks)
+        self._callbacks = {
+            kind: tuple(one for one in known if one != callbacks.get(kind))
+            for kind, known in self._callbacks.items()
+        }
+
+    def get_ticker(self) -> dict[str, dict[str, float | None]] | None:
+        """Return ``{"ask": {"price", "amount"}, "bid": {…}}``, or ``None`` while stale; never waits."""
+        price = self.price
+        if price.verdict != LIVE or self.is_stalled():
+            return None
+        return {
+            "ask": {"price": price.ask, "amount": price.ask_amount},
+            "bid": {"price": price.bid, "amount": price.bid_amount},
+        }
+
+    def get_depth(self, levels: int = 20, timeout_s: float = 1.0) -> dict[str, list[dict[str, float]]] | None:
+        """Return the best levels ``{"asks": [{"price", "amount"}, …], "bids": […]}``, or ``None`` while stale.
+
+        Blocks the calling thread for at most ``timeout_s``; no answer in time is ``None`` too.
+        """
+        if self.price.verdict != LIVE:
+            return None
+
+        async def read() -> tuple[Levels, Levels] | None:
+            return self._face.depth(levels)
+
+        if threading.current_thread() is self:
+            found = self._face.depth(levels)
+        else:
+            try:
+                found = self._post(read(), timeout_s)
+            except MarketError:
+                return None
+        if found is None:
+            return None
+        bids, asks = ([{"price": price, "amount": amount} for price, amount in side] for side in found)
+        return {"asks": asks, "bids": bids}
+
+    def update(self, flags: Iterable[str], timeout_s: float = 5.0) -> bool:
+        """Wait until fresh data of each named kind has arrived; ``False`` if it had not in time.
+
+        Args:
+            flags: Any of ``ticker depth trade mark index funding stats instrument``.
+            timeout_s: How long the calling thread may be blocked.
+
+        Raises:
+            ConfigError: A flag is unknown.
+            WrongThreadError: Called from this market's own thread, which it would block.
+
+        """
+        wanted = list(flags)
+        unknown = [flag for flag in wanted if flag not in FLAGS]
+        if unknown:
+            raise ConfigError(f"update flag {unknown[0]!r} is not known; allowed: {', '.join(FLAGS)}")
+        if threading.current_thread() is self:
+            raise WrongThreadError(f"update() called from {self.name}")
+        loop = self._loop
+        if loop is None:
+            return False
+        waiter = _Waiter({FLAGS[flag] for flag in wanted})
+        if not waiter.missing:
+            return True
+        try:
+            loop.call_soon_threadsafe(self._waiters.append, waiter)
+            is_done = waiter.done.wait(timeout_s)
+            if not is_done:
+                loop.call_soon_threadsafe(self._forget, waiter)
+        except RuntimeError:
+            return False  # the loop ended meanwhile
+        return is_done
+
+    def sub_channel(self, channel: str) -> None:
+        """Subscribe one more public channel by the venue's own name, now and after every reconnect."""
+        loop = self._loop
+        if loop is None:
+            self._face.sub_channel(channel)
+        else:
+            loop.call_soon_threadsafe(self._face.sub_channel, channel)
+
+    def is_stalled(self) -> bool:
+        """Tell whether the market's loop has stopped beating, so that nothing it holds can be live."""
+        return time.monotonic() - self._beat_at > STALLED_S or self.failure is not None
+
+    def _post(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        loop = self._loop
+        if loop is None:
+            coroutine.close()
+            raise MarketError(f"{self.market_name} is not running")
+        answer = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            return answer.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            answer.cancel()
+            raise MarketError(f"{self.market_name}: no answer from its loop in {timeout_s:g} s") from None
+
+    def _forget(self, waiter: _Waiter) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    @staticmethod
+    def _check_kinds(callbacks: Mapping[str, Callback]) -> None:
+        for kind in callbacks:
+            if kind not in CALLBACK_KINDS:
+                raise ConfigError(
+                    f"callback kind {kind!r} is not known; allowed: {', '.join(CALLBACK_KINDS)}"
+                )
+
+    # -- what the face tells (``MarketSink``) --------------------------------------------------
+
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Note which contract the next conversation is about; a new one after a roll is told."""
+        before, self.instrument = self.instrument, instrument
+        if before is not None and before.inst_id != instrument.inst_id:
+            self._set_stale("rolling", f"{instrument.inst_id} follows {before.inst_id}")
+            self._tell("rolled", f"{instrument.inst_id} follows {before.inst_id}")
+
+    def on_event(self, event: Event) -> None:
+        """Take one event of the wire, in the market's loop."""
+        kind = type(event)
+        if kind is TopOfBook:
+            self._on_top(event)  # type: ignore[arg-type]
+        elif kind is BookStale:
+            self._set_stale(event.reason, event.reason)  # type: ignore[union-attr]
+        elif kind is Trade:
+            self._on_trade(event)  # type: ignore[arg-type]
+        if self._waiters:
+            self._wake(kind)
+        if self._callbacks["event"]:
+            self._call("event", event)
+
+    def on_down(self, reason: str, detail: str) -> None:
+        """Note that no believed price can come now."""
+        self._set_stale(reason, detail)
+        if reason == "rolling" and self._last_state != "rolling":
+            self._tell("rolling", detail)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _on_top(self, top: TopOfBook) -> None:
+        is_live = self._was_live
+        if not top.from_book and not (self._takes_tops and is_live):
+            return
+        self._price_seq += 1
+        bid, ask = top.bid, top.ask
+        self.price = price = Price(
+            self.market_name,
+            top.inst_id,
+            self.environment,
+            self._price_seq,
+            bid,
+            None if bid is None else top.bid_size,
+            ask,
+            None if ask is None else top.ask_size,
+            LIVE,
+            None,
+            top.ts_event,
+            top.ts_recv,
+        )
+        if not is_live:
+            self._was_live = True
+            self._tell("resynchronised" if self._last_state == "stale" else "live", None)
+        for callback in self._callbacks["price"]:
+            try:
+                callback(price)
+            except Exception:
+                self._count_callback_error("price")
+
+    def _on_trade(self, trade: Trade) -> None:
+        if self._callbacks["trade"]:
+            self._call(
+                "trade",
+                TradeRecord(
+                    self.market_name,
+                    trade.inst_id,
+                    self.environment,
+                    0,
+                    trade.trade_id,
+                    trade.price,
+                    trade.size,
+                    trade.side,
+                    trade.ts_event,
+                    trade.ts_recv,
+                ),
+            )
+
+    def _set_stale(self, reason: str, detail: str) -> None:
+        if self.price.verdict == STALE and self.price.reason == reason:
+            return
+        self._was_live = False
+        self.price = self._stale_price(reason)
+        self._call("price", self.price)
+        if reason not in ("rolling", "closed"):
+            self._tell("stale", detail)
+
+    def _stale_price(self, reason: str) -> Price:
+        before = getattr(self, "price", None)
+        instrument = getattr(self, "instrument", None)
+        inst_id = instrument.inst_id if instrument is not None else (self.spec.inst_id or "")
+        ts_event = before.ts_event if before is not None else 0
+        self._price_seq = getattr(self, "_price_seq", 0) + 1
+        return Price(
+            self.spec.name,
+            inst_id,
+            self.environment,
+            self._price_seq,
+            None,
+            None,
+            None,
+            None,
+            STALE,
+            reason,
+            ts_event,
+            now_ns(),
+        )
+
+    def _tell(self, state: str, reason: str | None) -> None:
+        if state != "heartbeat":
+            self._last_state = state
+            logger.info("%s: %s%s", self.market_name, state, f" ({reason})" if reason else "")
+        if self._callbacks["health"]:
+            verdict: Verdict = self.price.verdict
+            self._call(
+                "health",
+                Health(
+                    self.market_name,
+                    self.price.inst_id,
+                    self.environment,
+                    0,
+                    state,
+                    reason,
+                    verdict,
+                    self._face.messages,
+                    self._face.resyncs,
+                    self._face.reconnects,
+                    self._face.quarantined,
+                    self.dropped(),
+                    now_ns(),
+                ),
+            )
+
+    def _wake(self, kind: type) -> None:
+        # Fresh data is believed data: a top that the verdict kept back wakes nobody.
+        if kind is TopOfBook and not self._was_live:
+            return
+        for waiter in list(self._waiters):
+            waiter.missing.discard(kind)
+            if not waiter.missing:
+                self._waiters.remove(waiter)
+                waiter.done.set()
+
+    def _call(self, kind: str, record: object) -> None:
+        for callback in self._callbacks[kind]:
+            try:
+                callback(record)
+            except Exception:
+                self._count_callback_error(kind)
+
+    def _count_callback_error(self, kind: str) -> None:
+        self.callback_errors += 1
+        if self.callback_errors <= CALLBACK_ERRORS_LOGGED:
+            logger.exception("%s: a %s callback failed", self.market_name, kind)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,206 @@
+"""The one place where a websocket library is chosen; faces know only ``connect``.
+
+``picows`` delivers frames by callback and costs a third to two thirds less CPU a message
+than ``websockets`` (``benchmarks/README.md``); ``websockets`` is the fallback where picows
+does not import, and can be asked for by name. Both carry the same face tests.
+
+Text arrives as bytes of UTF-8, whole messages only, in order, in the running loop.
+Nothing is sent compressed: deflate costs more than it saves on a good line.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from dquant.errors import MarketUnreachable
+from dquant.util import proxy_for
+
+# The largest message there is: BitMEX's partial of a full book was 709 KB in 2021.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+CLOSE_TIMEOUT_S = 1.0
+
+Transport = Literal["auto", "picows", "websockets"]
+OnText = Callable[[bytes], None]
+
+
+class Connection(Protocol):
+    """An open websocket; its texts go to the ``on_text`` given to ``connect``."""
+
+    def send(self, text: str) -> None:
+        """Send one text frame without waiting; a connection that is closing drops it."""
+
+    def close(self, reason: str) -> None:
+        """Start to close; ``wait_closed`` returns when that is done."""
+
+    async def wait_closed(self) -> str:
+        """Wait for the end of the connection and return what ended it.
+
+        An exception that ``on_text`` raised closes the connection and is raised here.
+        """
+
+
+async def connect(
+    url: str, on_text: OnText, *, timeout_s: float, transport: Transport = "auto"
+) -> Connection:
+    """Open a websocket.
+
+    Raises:
+        MarketUnreachable: No connection within ``timeout_s``.
+
+    """
+    opener = (
+        _connect_websockets if transport == "websockets" or not _has_picows(transport) else _connect_picows
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await opener(url, on_text)
+    except TimeoutError as exc:
+        raise MarketUnreachable(f"{url}: no connection in {timeout_s:g} s") from exc
+
+
+def _has_picows(transport: Transport) -> bool:
+    try:
+        import picows  # noqa: F401
+    except ImportError:
+        if transport == "picows":
+            raise
+        return False
+    return True
+
+
+async def _connect_picows(url: str, on_text: OnText) -> Connection:
+    import picows
+
+    text_frame, continued = picows.WSMsgType.TEXT, picows.WSMsgType.CONTINUATION
+    close_frame = picows.WSMsgType.CLOSE
+
+    class Listener(picows.WSListener):
+        def __init__(self) -> None:
+            self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.reason = ""
+            self.error: BaseException | None = None
+            self._parts: list[bytes] = []
+
+        def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+            kind = frame.msg_type
+            try:
+                if kind == text_frame and frame.fin:
+                    on_text(frame.get_payload_as_bytes())
+                elif kind in (text_frame, continued):
+                    self._receive_part(frame)
+                elif kind == close_frame:
+                    said = frame.get_close_message() or b""
+                    words = said if isinstance(said, str) else said.decode(errors="replace")
+                    self.reason = self.reason or f"closed by the venue: {frame.get_close_code()} {words}"
+                    transport.send_close(frame.get_close_code())
+                    transport.disconnect()
+            except Exception as exc:
+                self.error = self.error or exc
+                transport.disconnect(graceful=False)
+
+        def _receive_part(self, frame: picows.WSFrame) -> None:
+            self._parts.append(frame.get_payload_as_bytes())
+            if sum(map(len, self._parts)) > MAX_MESSAGE_BYTES:
+                raise MarketUnreachable(f"{url}: a message of more than {MAX_MESSAGE_BYTES} bytes")
+            if frame.fin:
+                whole, self._parts = b"".join(self._parts), []
+                on_text(whole)
+
+        def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+            if not self.closed.done():
+                self.closed.set_result(None)
+
+    class Picows:
+        def __init__(self, transport: picows.WSTransport, listener: Listener) -> None:
+            self._transport, self._listener = transport, listener
+
+        def send(self, text: str) -> None:
+            if not self._transport.is_disconnected:
+                self._transport.send(text_frame, text.encode())
+
+        def close(self, reason: str) -> None:
+            self._listener.reason = self._listener.reason or reason
+            with contextlib.suppress(Exception):
+                self._transport.send_close(picows.WSCloseCode.OK)
+            self._transport.disconnect()
+
+        async def wait_closed(self) -> str:
+            await asyncio.shield(self._listener.closed)
+            if self._listener.error is not None:
+                raise self._listener.error
+            return self._listener.reason or "connection lost"
+
+    try:
+        transport, listener = await picows.ws_connect(
+            Listener,
+            url,
+            max_frame_size=MAX_MESSAGE_BYTES,
+            logger_name=logging.getLogger("dquant.picows"),
+            websocket_handshake_timeout=None,
+            proxy=proxy_for(url),
+        )
+    except (picows.WSError, OSError) as exc:
+        raise MarketUnreachable(f"{url}: {exc}") from exc
+    assert isinstance(listener, Listener)
+    return Picows(transport, listener)
+
+
+async def _connect_websockets(url: str, on_text: OnText) -> Connection:
+    import websockets
+    from websockets.asyncio.client import connect as open_websocket
+
+    class Websockets:
+        def __init__(self, websocket: websockets.ClientConnection) -> None:
+            self._websocket = websocket
+            self._reason = ""
+            self._tasks: set[asyncio.Task[Any]] = set()
+            self._reader = asyncio.ensure_future(self._read())
+
+        async def _read(self) -> str:
+            try:
+                while True:
+                    on_text(await self._websocket.recv(decode=False))
+            except websockets.ConnectionClosed as exc:
+                frame = exc.rcvd
+                said = f"closed by the venue: {frame.code} {frame.reason}" if frame else "connection lost"
+                return self._reason or said
+            finally:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await self._websocket.close()
+
+        def _spawn(self, coroutine: Any) -> None:
+            task = asyncio.ensure_future(coroutine)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        def send(self, text: str) -> None:
+            self._spawn(self._send(text))
+
+        async def _send(self, text: str) -> None:
+            with contextlib.suppress(websockets.ConnectionClosed):
+                await self._websocket.send(text)
+
+        def close(self, reason: str) -> None:
+            self._reason = self._reason or reason
+            self._spawn(self._websocket.close())
+
+        async def wait_closed(self) -> str:
+            return await asyncio.shield(self._reader)
+
+    try:
+        websocket = await open_websocket(
+            url,
+            compression=None,
+            max_size=MAX_MESSAGE_BYTES,
+            ping_interval=None,
+            proxy=proxy_for(url),
+            open_timeout=None,
+            close_timeout=CLOSE_TIMEOUT_S,
+            logger=logging.getLogger("dquant.websockets"),
+        )
+    except (websockets.WebSocketException, OSError) as exc:
+        raise MarketUnreachable(f"{url}: {exc}") from exc
+    return Websockets(websocket)
