@@ -46,9 +46,10 @@ class Tap:
     the book has to be read anew (``take_changes`` clears it).
     """
 
-    __slots__ = ("_changes", "_trades", "lost", "overflowed")
+    __slots__ = ("_changes", "_trades", "lost", "overflowed", "wants_changes")
 
-    def __init__(self) -> None:
+    def __init__(self, wants_changes: bool = True) -> None:
+        self.wants_changes = wants_changes
         self._changes: list[LevelChange] = []
         self._trades: list[Trade] = []
         self.lost = 0
@@ -56,6 +57,8 @@ class Tap:
 
     def add_change(self, change: LevelChange) -> None:
         """Note one change; the book calls this."""
+        if not self.wants_changes:
+            return
         if len(self._changes) >= TAP_LIMIT:
             self.lost += len(self._changes)
             self._changes.clear()
@@ -141,9 +144,9 @@ class FlowBook:
         ticks = self.ticks(side, count)
         return dict(zip(ticks, map(self._levels[side].__getitem__, ticks), strict=True))
 
-    def tap(self) -> Tap:
-        """Open a queue of changes and trades from now on."""
-        tap = Tap()
+    def tap(self, wants_changes: bool = True) -> Tap:
+        """Open a queue of changes and trades, or of trades alone, from now on."""
+        tap = Tap(wants_changes)
         self._taps.append(tap)
         return tap
 

@@ -1,0 +1,298 @@
+"""What the simulated OKX says about one instrument: its channels, their cadence and the book's sequence.
+
+In: virtual time and which channels somebody listens to (``channels``). Out: ``(channel, frame text)`` pairs
+in the order the venue sends them, one text for all listeners. Written from the fact sheet, section 5.
+
+``books`` shows the best 400 levels a side. What clients were shown last is kept as ``_shown``: an update
+is the difference to it, so a level that leaves the window is deleted and one that enters it is sent. One
+``seqId`` line, the flow's own sequence, is shared by books, bbo-tbt and trades.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.simulator import okex_data as data
+from dquant.simulator.faults import FaultBoard
+from dquant.simulator.flow import FlowMarket
+from dquant.simulator.flow_book import ASK, BID, Tap
+from dquant.simulator.okex_instruments import Listing
+from dquant.simulator.okex_messages import (
+    BOOK_CHANNELS,
+    Levels,
+    books_push,
+    level_rows,
+    push,
+    small_book_push,
+)
+
+WINDOW = 400  # levels a side of ``books``
+_BOOK_CADENCE_NS = 100 * NS_PER_MS
+_BBO_CADENCE_NS = 10 * NS_PER_MS
+_IDLE_NS = 60 * NS_PER_S
+
+Push = tuple[str, str]  # channel, text
+DataOf = Callable[[Listing, FlowMarket, int], dict[str, Any]]
+
+# Channel: (what it says, ms between pushes when changed, ms after which it repeats itself unchanged).
+_PERIODIC: dict[str, tuple[DataOf, int, int]] = {
+    "mark-price": (data.mark_price, 200, 10_000),
+    "price-limit": (data.price_limit, 200, 10**12),
+    "open-interest": (data.open_interest, 3_000, 3_000),
+    "funding-rate": (data.funding_rate, 60_000, 60_000),
+}
+
+
+class InstrumentFeed:
+    """One instrument's outgoing side.
+
+    Args:
+        listing: The instrument.
+        market: Its market in the flow.
+        faults: What is broken on purpose.
+
+    """
+
+    def __init__(self, listing: Listing, market: FlowMarket, faults: FaultBoard) -> None:
+        self.listing, self.market = listing, market
+        self.channels: set[str] = set()  # those with listeners
+        self._faults = faults
+        self._inst_id = listing.inst_id
+        self._tap: Tap | None = None
+        self._seq_shift = 0  # what a sequence reset took off the flow's own numbers
+        self._shown: tuple[Levels, Levels] = ({}, {})  # bids, asks as the listeners of books have them
+        self._shown_seq = 0
+        self._shown_ms = 0
+        self._books_revision = -1
+        self._books_slot = 0
+        self._books_sent_ns = 0
+        self._small_slot = {"bbo-tbt": 0, "books5": 0, "tickers": 0}
+        self._small_shown: dict[str, Any] = {}
+        self._small_sent_ns: dict[str, int] = {}
+        self._periodic_slot: dict[str, int] = {}
+        self._periodic_shown: dict[str, tuple[Any, int]] = {}
+
+    @property
+    def seq_id(self) -> int:
+        """The venue's sequence number of the book as it is now."""
+        return self.market.book.sequence - self._seq_shift
+
+    def is_frozen(self, real_ns: int) -> bool:
+        """Return whether the book is kept silent on purpose."""
+        return self._faults.holds("freeze", real_ns, self._inst_id)
+
+    # Listeners come and go
+
+    def listen(self, channel: str, now_ns: int) -> None:
+        """Note that a channel has its first listener."""
+        if channel in self.channels:
+            return
+        self.channels.add(channel)
+        if channel == "books":
+            self._show_window(now_ns)
+        if channel in ("trades", "trades-all", "tickers") and self._tap is None:
+            self._tap = self.market.book.tap(wants_changes=False)
+
+    def forget(self, channel: str) -> None:
+        """Note that a channel has no listener any more."""
+        self.channels.discard(channel)
+        if self._tap is not None and not self.channels & {"trades", "trades-all", "tickers"}:
+            self.market.book.close_tap(self._tap)
+            self._tap = None
+
+    def first_push(self, channel: str, now_ns: int) -> str | None:
+        """Return what a new listener gets at once; the trade channels begin with the next trade."""
+        if channel == "books":
+            bids, asks = self._shown
+            sides = self._rows(asks), self._rows(bids)
+            return books_push(
+                self._inst_id,
+                "snapshot",
+                *sides,
+                ts_ms=self._shown_ms,
+                seq_id=self._shown_seq,
+                prev_seq_id=-1,
+            )
+        if channel in BOOK_CHANNELS:
+            return self._small_book(channel, now_ns)
+        arg = {"channel": channel, "instId": self._inst_id}
+        if channel == "tickers":
+            return push(arg, data.ticker(self.listing, self.market, now_ns))
+        periodic = _PERIODIC.get(channel)
+        return None if periodic is None else push(arg, periodic[0](self.listing, self.market, now_ns))
+
+    # Publishing
+
+    def publish(self, now_ns: int, real_ns: int) -> list[Push]:
+        """Return what is to be said up to now."""
+        pushes: list[Push] = []
+        if not self.channels:
+            return pushes
+        had_trades = self._publish_trades(pushes)
+        if self.channels & BOOK_CHANNELS and not self.is_frozen(real_ns):
+            # The order within one connection is fixed: bbo-tbt, books, books5.
+            if "bbo-tbt" in self.channels:
+                self._publish_small("bbo-tbt", now_ns, _BBO_CADENCE_NS, pushes)
+            if "books" in self.channels:
+                self._publish_books(now_ns, pushes)
+            if "books5" in self.channels:
+                self._publish_small("books5", now_ns, _BOOK_CADENCE_NS, pushes)
+        if "tickers" in self.channels:
+            self._publish_ticker(now_ns, had_trades, pushes)
+        for channel, (data_of, every_ms, repeat_ms) in _PERIODIC.items():
+            if channel in self.channels:
+                self._publish_periodic(channel, data_of, now_ns, every_ms, repeat_ms, pushes)
+        return pushes
+
+    def _publish_trades(self, pushes: list[Push]) -> bool:
+        if self._tap is None:
+            return False
+        trades = self._tap.take_trades()
+        for item in trades:
+            if "trades" in self.channels:
+                arg = {"channel": "trades", "instId": self._inst_id}
+                row = data.trade(self.market, item, item.sequence - self._seq_shift)
+                pushes.append(("trades", push(arg, row)))
+            if "trades-all" in self.channels:
+                arg = {"channel": "trades-all", "instId": self._inst_id}
+                pushes.extend(
+                    ("trades-all", push(arg, fill)) for fill in data.single_fills(self.market, item)
+                )
+        return bool(trades)
+
+    def _publish_books(self, now_ns: int, pushes: list[Push]) -> None:
+        slot = now_ns // _BOOK_CADENCE_NS
+        if slot == self._books_slot:
+            return
+        self._books_slot = slot
+        ts_ms = slot * (_BOOK_CADENCE_NS // NS_PER_MS)
+        if self._faults.take("idle", self._inst_id) is not None:
+            pushes.append(("books", self._idle_frame(ts_ms)))
+        if self.market.book.revision == self._books_revision:
+            if now_ns - self._books_sent_ns >= _IDLE_NS:
+                self._books_sent_ns = now_ns
+                pushes.append(("books", self._idle_frame(ts_ms)))
+            return
+        text = self._update(ts_ms)
+        if text is None:
+            return
+        self._books_sent_ns = now_ns
+        if self._faults.take("gap", self._inst_id) is not None:
+            return  # the chain has moved on, the frame is lost
+        pushes.append(("books", text))
+        if self._faults.take("duplicate", self._inst_id) is not None:
+            pushes.append(("books", text))
+
+    def _update(self, ts_ms: int) -> str | None:
+        """Return the frame that brings the listeners up to date, or None where they are."""
+        book = self.market.book
+        self._books_revision = book.revision
+        bids, asks = book.top(BID, WINDOW), book.top(ASK, WINDOW)
+        bid_rows, ask_rows = _difference(self._shown[0], bids, True), _difference(self._shown[1], asks, False)
+        if not bid_rows and not ask_rows:
+            return None
+        if self._faults.take("crossed", self._inst_id) is not None and book.best_ask is not None:
+            # A bid above the best ask; it is taken back by the next update, like any level that went.
+            tick = book.best_ask + 5
+            bids = {tick: (1, 1), **bids}
+            bid_rows.insert(0, (tick, (1, 1)))
+            self._books_revision = -1
+        if self._faults.take("reset", self._inst_id) is not None and self._shown_seq > 1:
+            self._seq_shift = book.sequence - max(1, self._shown_seq // 1000)
+        previous, self._shown_seq = self._shown_seq, self.seq_id
+        self._shown, self._shown_ms = (bids, asks), ts_ms
+        tick_step, lot_step = self.market.tick, self.market.lot
+        return books_push(
+            self._inst_id,
+            "update",
+            level_rows(ask_rows, tick_step, lot_step),
+            level_rows(bid_rows, tick_step, lot_step),
+            ts_ms=ts_ms,
+            seq_id=self._shown_seq,
+            prev_seq_id=previous,
+        )
+
+    def _idle_frame(self, ts_ms: int) -> str:
+        seq = self._shown_seq
+        return books_push(self._inst_id, "update", "[]", "[]", ts_ms=ts_ms, seq_id=seq, prev_seq_id=seq)
+
+    def _show_window(self, now_ns: int) -> None:
+        """Begin a chain: what the first listener is shown is the book as it is."""
+        book = self.market.book
+        self._shown = book.top(BID, WINDOW), book.top(ASK, WINDOW)
+        self._shown_seq, self._shown_ms = self.seq_id, now_ns // NS_PER_MS
+        self._books_revision = book.revision
+        self._books_slot, self._books_sent_ns = now_ns // _BOOK_CADENCE_NS, now_ns
+
+    def _publish_small(self, channel: str, now_ns: int, cadence_ns: int, pushes: list[Push]) -> None:
+        slot = now_ns // cadence_ns
+        if slot == self._small_slot[channel]:
+            return
+        picture = self._small_levels(channel)
+        # Unchanged for a minute: the last picture is repeated.
+        idle = now_ns - self._small_sent_ns.get(channel, now_ns) >= _IDLE_NS
+        if picture == self._small_shown.get(channel) and not idle:
+            return
+        self._small_slot[channel] = slot
+        pushes.append((channel, self._small_book(channel, now_ns)))
+
+    def _small_levels(self, channel: str) -> tuple[Levels, Levels]:
+        count = 1 if channel == "bbo-tbt" else 5
+        book = self.market.book
+        return book.top(BID, count), book.top(ASK, count)
+
+    def _small_book(self, channel: str, now_ns: int) -> str:
+        bids, asks = self._small_shown[channel] = self._small_levels(channel)
+        self._small_sent_ns[channel] = now_ns
+        ms = now_ns // NS_PER_MS
+        ts_ms = ms if channel == "books5" else self.market.book.ts // NS_PER_MS
+        return small_book_push(
+            channel, self._inst_id, self._rows(asks), self._rows(bids), ts_ms=ts_ms, seq_id=self.seq_id
+        )
+
+    def _publish_ticker(self, now_ns: int, had_trades: bool, pushes: list[Push]) -> None:
+        book = self.market.book
+        bid, ask = book.best_bid, book.best_ask
+        shown = (
+            bid,
+            None if bid is None else book.level(BID, bid)[0],
+            ask,
+            None if ask is None else book.level(ASK, ask)[0],
+            self.market.day.last_tick,
+        )
+        if had_trades:
+            self._small_shown["tickers"] = None  # a trade at the same price is news all the same
+        slot = now_ns // _BOOK_CADENCE_NS
+        if slot == self._small_slot["tickers"] or shown == self._small_shown.get("tickers"):
+            return
+        self._small_slot["tickers"] = slot
+        self._small_shown["tickers"] = shown
+        arg = {"channel": "tickers", "instId": self._inst_id}
+        pushes.append(("tickers", push(arg, data.ticker(self.listing, self.market, now_ns))))
+
+    def _publish_periodic(
+        self, channel: str, data_of: DataOf, now_ns: int, every_ms: int, repeat_ms: int, pushes: list[Push]
+    ) -> None:
+        slot = now_ns // (every_ms * NS_PER_MS)
+        if slot == self._periodic_slot.get(channel):
+            return
+        self._periodic_slot[channel] = slot
+        row = data_of(self.listing, self.market, now_ns)
+        value = {key: item for key, item in row.items() if key != "ts"}
+        shown, sent_ns = self._periodic_shown.get(channel, (None, 0))
+        if value == shown and now_ns - sent_ns < repeat_ms * NS_PER_MS:
+            return
+        self._periodic_shown[channel] = (value, now_ns)
+        pushes.append((channel, push({"channel": channel, "instId": self._inst_id}, row)))
+
+    def _rows(self, levels: Levels) -> str:
+        return level_rows(levels.items(), self.market.tick, self.market.lot)
+
+
+def _difference(old: Levels, new: Levels, descending: bool) -> list[tuple[int, tuple[int, int]]]:
+    """Return what makes ``new`` of ``old``: changed and new levels, and ``(0, 0)`` for those that went."""
+    if old == new:
+        return []
+    rows = [*new.items() - old.items(), *((tick, (0, 0)) for tick in old.keys() - new.keys())]
+    rows.sort(reverse=descending)
+    return rows

@@ -1,0 +1,119 @@
+"""The text frames that the simulated OKX sends: acks, errors and channel pushes.
+
+Pure functions from facts to text, written from the fact sheet, sections 2 to 5. Books are most of the
+traffic and are put together by hand; everything else goes through ``json``.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from dquant.simulator.units import Step
+
+# Channels by URL, fact sheet section 1. The two deep ones need a login and a fee tier that nobody here has.
+BOOK_CHANNELS = frozenset({"books", "books5", "bbo-tbt"})
+TIER_CHANNELS = frozenset({"books-l2-tbt", "books50-l2-tbt"})
+MARKET_CHANNELS = BOOK_CHANNELS | {"tickers", "trades", "mark-price", "price-limit"}
+DERIVATIVE_CHANNELS = frozenset({"open-interest"})
+FUNDING_CHANNELS = frozenset({"funding-rate"})
+INSTRUMENT_CHANNELS = MARKET_CHANNELS | DERIVATIVE_CHANNELS | FUNDING_CHANNELS
+TYPE_CHANNELS = frozenset({"instruments", "estimated-price"})
+PUBLIC_CHANNELS = INSTRUMENT_CHANNELS | TIER_CHANNELS | TYPE_CHANNELS | {"index-tickers", "status"}
+BUSINESS_CHANNELS = frozenset({"trades-all"})
+PRIVATE_CHANNELS = frozenset(
+    {
+        "orders",
+        "fills",
+        "account",
+        "positions",
+        "balance_and_position",
+        "account-greeks",
+        "liquidation-warning",
+    }
+)
+
+ERRORS = {
+    "60004": "Invalid timestamp",
+    "60005": "Invalid apiKey",
+    "60006": "Timestamp request expired",
+    "60007": "Invalid sign",
+    "60009": "Login failed.",
+    "60011": "Please log in",
+    "60013": "Invalid args",
+    "60014": "Requests too frequent.",
+    "60019": "Invalid op: {0}",
+    "60024": "Wrong passphrase",
+    "60028": "The current operation is not supported by this URL. "
+    "Please use the correct URL for the operation.",
+    "60031": "The WebSocket endpoint does not allow multiple or repeated logins.",
+    "60033": "Parameter {0} error",
+    "64002": 'This channel is not supported by "/business" URL. Please use "/private" channel(for private '
+    'channels), or "/public" channel(for public channels).',
+    "64003": "Your trading fee tier doesn't meet the requirement to access this channel",
+}
+NOTICE_TEXT = "The connection will soon be closed for a service upgrade. Please reconnect."
+
+Levels = dict[int, tuple[int, int]]
+
+
+def dump(value: Any) -> str:
+    """Return JSON as the venue writes it: no blanks, and non-ASCII text as it is."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def ack(event: str, arg: dict[str, Any], conn_id: str, request_id: str | None) -> str:
+    """Return the ack of one element of a subscribe or unsubscribe."""
+    frame: dict[str, Any] = {"event": event, "arg": arg, "connId": conn_id}
+    return dump(frame if request_id is None else {"id": request_id, **frame})
+
+
+def error(code: str, message: str, conn_id: str, request_id: str | None = None) -> str:
+    """Return an error frame; it names no ``arg``, as the venue's do not."""
+    frame = {"event": "error", "code": code, "msg": message, "connId": conn_id}
+    return dump(frame if request_id is None else {"id": request_id, **frame})
+
+
+def wrong_channel(arg: dict[str, Any]) -> str:
+    """Return the words of 60018 for this arg."""
+    names = ",".join(f"{key}:{value}" for key, value in arg.items() if key != "channel")
+    channel = arg.get("channel")
+    return (
+        f"Subscribe failed, wrong URL or channel:{channel},{names} doesn't exist. "
+        "Please use the correct URL, channel and parameters referring to API document."
+    )
+
+
+def notice(conn_id: str) -> str:
+    """Return the notice that the connection ends soon."""
+    return dump({"event": "notice", "code": "64008", "msg": NOTICE_TEXT, "connId": conn_id})
+
+
+def push(arg: dict[str, Any], *data: dict[str, Any]) -> str:
+    """Return a channel push."""
+    return dump({"arg": arg, "data": data})
+
+
+def level_rows(levels: Iterable[tuple[int, tuple[int, int]]], tick: Step, lot: Step) -> str:
+    """Return book levels as JSON rows ``[price, size, "0", orders]``, in the order given."""
+    price, size = tick.text, lot.text
+    rows = [f'["{price(t)}","{size(lots)}","0","{orders}"]' for t, (lots, orders) in levels]
+    return f"[{','.join(rows)}]"
+
+
+def books_push(
+    inst_id: str, action: str, asks: str, bids: str, *, ts_ms: int, seq_id: int, prev_seq_id: int
+) -> str:
+    """Return one frame of ``books``; sides are the text of ``level_rows``."""
+    return (
+        f'{{"arg":{{"channel":"books","instId":"{inst_id}"}},"action":"{action}","data":[{{"asks":{asks},'
+        f'"bids":{bids},"ts":"{ts_ms}","checksum":0,"seqId":{seq_id},"prevSeqId":{prev_seq_id}}}]}}'
+    )
+
+
+def small_book_push(channel: str, inst_id: str, asks: str, bids: str, *, ts_ms: int, seq_id: int) -> str:
+    """Return one frame of ``bbo-tbt`` or ``books5``: a whole picture, no action, no chain."""
+    inst = f',"instId":"{inst_id}"' if channel == "books5" else ""
+    return (
+        f'{{"arg":{{"channel":"{channel}","instId":"{inst_id}"}},"data":[{{"asks":{asks},"bids":{bids}{inst},'
+        f'"ts":"{ts_ms}","seqId":{seq_id}}}]}}'
+    )
