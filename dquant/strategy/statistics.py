@@ -112,13 +112,11 @@ class RollingStatistics:
         weight, mean, m2 = 0, 0.0, 0.0
         low: float | None = None
         high: float | None = None
-        fallback = 0.0
         for bucket in self._window(now):
             if bucket is None or bucket.low is None or bucket.high is None:
                 continue
             low = bucket.low if low is None or bucket.low < low else low
             high = bucket.high if high is None or bucket.high > high else high
-            fallback = bucket.mean
             if bucket.weight:
                 total = weight + bucket.weight
                 delta = bucket.mean - mean
@@ -128,7 +126,7 @@ class RollingStatistics:
         if low is None or high is None:
             return None
         if not weight:
-            return Summary(fallback, 0.0, low, high)
+            return Summary(low if self._value is None else self._value, 0.0, low, high)
         return Summary(min(max(mean, low), high), sqrt(m2 / weight), low, high)
 
     def series(self, now: int, points: int) -> list[float | None]:
@@ -140,11 +138,13 @@ class RollingStatistics:
         """
         joined = max(1, -(-self.bucket_count // max(1, points)))
         groups: dict[int, list[float]] = {}
-        buckets = self._window(now)
+        buckets = self._window(now)  # may move on to a new current bucket
         newest = self._current.index // joined
         for bucket in buckets:
-            if bucket is not None and bucket.low is not None:
+            if bucket is not None and bucket.weight:
                 groups.setdefault(bucket.index // joined, []).append(bucket.mean)
+        if self._value is not None and not self._current.weight:
+            groups.setdefault(newest, []).append(self._value)  # in force, for no time yet
         count = min(points, -(-self.bucket_count // joined))
         wanted = (groups.get(group) for group in range(newest - count + 1, newest + 1))
         return [sum(means) / len(means) if means else None for means in wanted]

@@ -132,7 +132,7 @@ class DiffScreen:
 
     def _leg_lines(self, now: int, width: int) -> list[Line]:
         name_width = max(len(leg.market) for leg in self.legs.values())
-        name_width = min(max(name_width, 27), width - 38)
+        name_width = min(max(name_width, 27), max(8, width - 41))
         rows: list[Line] = [
             [(f"    {'market':<{name_width}}  {'instrument':<16}  {'verdict':<7}  {'age':>6}", "faint")]
         ]
