@@ -1,0 +1,286 @@
+"""The order books of one BitMEX connection: rows go in, tops of book and verdicts come out.
+
+Without I/O and without text: ``_bitmex_protocol`` decodes and sends. One book a table and
+symbol, levels named by id (fact sheet 3.4). BitMEX has neither sequence numbers nor checksums
+(3.1), so a book is believed until its own contents or its silence speak against it:
+
+- everything before the first ``partial`` of a subscription is dropped; each ``partial`` replaces
+- a crossed book, more than ``UNKNOWN_LIMIT`` rows in a row about levels that the book does not
+  have, an unreadable row, or silence make it stale; it is emptied, drops what comes, and asks
+  for a new ``partial`` by unsubscribing and subscribing, as often as ``BookWatch`` allows
+
+Where a symbol is fed by several L2 tables, only the fullest one speaks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from dquant.markets.bitmex._bitmex_frames import IsoClock, LevelRow, TableFrame, symbol_of
+from dquant.markets.book_watch import BookWatch
+from dquant.model.book import Levels
+from dquant.model.events import Event, TopOfBook
+from dquant.model.id_book import IdBook
+
+# From the fullest to the one that shows least.
+BOOK_TABLES: Final = ("orderBookL2", "orderBookL2_100", "orderBookL2_25")
+
+# At funding time a few updates of levels deleted just before are ordinary (fact sheet 8).
+UNKNOWN_LIMIT = 10
+
+
+class _Book:
+    """One book with its verdict and its subscription."""
+
+    __slots__ = ("is_fed", "is_heard", "is_refused", "is_whole", "levels", "table", "unknown_run", "watch")
+
+    def __init__(self, table: str, symbol: str, silence_s: float, now: int) -> None:
+        self.table = table
+        self.levels = IdBook()
+        self.watch = BookWatch(symbol, silence_s, now)
+        self.is_fed = False  # a partial came and nothing has spoken against the book since
+        self.is_heard = True  # no fuller book of this symbol is there
+        self.is_whole = False  # comes in the stream of all symbols
+        self.is_refused = False
+        self.unknown_run = 0
+
+    @property
+    def topic(self) -> str:
+        """The subscription that feeds this book."""
+        return self.table if self.is_whole else f"{self.table}:{self.watch.inst_id}"
+
+
+class BitmexBooks:
+    """All order books of one connection.
+
+    Args:
+        symbols: Only these; ``None`` takes whatever comes and asks for nothing (a replayed
+            session has nobody to answer).
+        tables: Of ``BOOK_TABLES``, those that will be subscribed.
+        silence_s: How long a book may be without a message; 0 never judges.
+        now: ns since the Unix epoch.
+        clock: Reads the timestamps of rows.
+        send: Queues a command: its name and topics.
+        quarantine: Counts rows that could not be used.
+
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str] | None,
+        tables: Sequence[str],
+        *,
+        silence_s: float,
+        now: int,
+        clock: IsoClock,
+        send: Callable[[str, list[str]], None],
+        quarantine: Callable[[int], None],
+    ) -> None:
+        self.unknown_ids = 0  # rows about levels that the book does not have
+        self.duplicate_ids = 0  # inserts of levels that it had already
+        self._symbols = None if symbols is None else frozenset(symbols)
+        self._silence_s = silence_s
+        self._clock, self._send, self._quarantine = clock, send, quarantine
+        self._whole_tables: set[str] = set()
+        self._tables: dict[str, dict[str, _Book]] = {table: {} for table in BOOK_TABLES}
+        for table in tables:
+            for symbol in symbols or ():
+                self._tables[table][symbol] = _Book(table, symbol, silence_s, now)
+        for symbol in symbols or ():
+            self._let_fullest_speak(symbol)
+
+    def receive(self, frame: TableFrame[LevelRow], ts_recv: int, events: list[Event]) -> None:
+        """Take one frame whose rows were all readable; append what it means to ``events``."""
+        if frame.action == "partial":
+            self._receive_partial(frame, ts_recv, events, set())
+            return
+        books = self._tables[frame.table]
+        action = frame.action
+        symbol, stamp = "", None
+        book: _Book | None = None
+        for row in frame.data:
+            if row.symbol != symbol:  # in practice once a frame (fact sheet 3.1)
+                if book is not None:
+                    self._conclude(book, stamp, ts_recv, events)
+                symbol = row.symbol
+                book = books.get(symbol)
+                if book is None and frame.table in self._whole_tables and action == "insert":
+                    # It had no level yet when the partial of all symbols was made.
+                    book = self._open(frame.table, symbol, ts_recv)
+                    if book is not None:
+                        book.is_whole = book.is_fed = True
+                        book.watch.accept()
+                if book is not None and not book.is_fed:
+                    book = None
+            if book is None:
+                continue
+            stamp = row.timestamp
+            try:
+                if action == "update":
+                    is_known = book.levels.update(row.id, row.side == "Buy", row.size, row.price)
+                elif action == "delete":
+                    is_known = book.levels.delete(row.id, row.side == "Buy")
+                else:
+                    is_known = True
+                    if row.price is None or row.size is None:
+                        raise ValueError("an insert without price or size")
+                    if not book.levels.insert(row.id, row.side == "Buy", row.price, row.size):
+                        self.duplicate_ids += 1
+            except ValueError:
+                self._quarantine(1)
+                self._doubt(book, "unreadable row", ts_recv, events)
+                book, symbol = None, ""
+                continue
+            if is_known:
+                book.unknown_run = 0
+                continue
+            self.unknown_ids += 1
+            book.unknown_run += 1
+            if book.unknown_run > UNKNOWN_LIMIT:
+                self._doubt(book, "unknown levels", ts_recv, events)
+                book, symbol = None, ""
+        if book is not None:
+            self._conclude(book, stamp, ts_recv, events)
+
+    def receive_damaged(
+        self, frame: TableFrame[LevelRow], bad_rows: list[msgspec.Raw], ts_recv: int, events: list[Event]
+    ) -> None:
+        """Take a frame some of whose rows could not be read: the books they belong to are in doubt."""
+        self._quarantine(len(bad_rows))
+        hit = {symbol for row in bad_rows if (symbol := symbol_of(row)) is not None}
+        if not hit:
+            # A row without a symbol: that of its neighbours, else any of the table's.
+            hit = {row.symbol for row in frame.data}
+            if frame.filter is not None and frame.filter.symbol is not None:
+                hit.add(frame.filter.symbol)
+            hit = hit or set(self._tables[frame.table])
+        if frame.action == "partial":
+            self._receive_partial(frame, ts_recv, events, hit)
+            return
+        for symbol in hit:
+            book = self._tables[frame.table].get(symbol)
+            if book is not None and book.is_fed:
+                self._doubt(book, "unreadable row", ts_recv, events)
+        self.receive(frame, ts_recv, events)
+
+    def receive_time(self, now: int, events: list[Event]) -> None:
+        """Judge silence, and ask for the partials that are still wanted."""
+        for books in self._tables.values():
+            for book in books.values():
+                watch = book.watch
+                if watch.is_silent(now) and not book.is_whole:  # of all symbols most are silent by nature
+                    self._doubt(book, "silent", now, events)
+                elif not watch.is_live and not book.is_refused:
+                    if watch.reason == "connecting" and 0 < watch.silence_ns < now - watch.last_ts:
+                        self._doubt(book, "no snapshot", now, events)
+                    else:
+                        self._ask(book, now)
+
+    def receive_end(self, topic: str, reason: str, ts_recv: int, events: list[Event]) -> None:
+        """Note that a topic is not subscribed (any more): its books are stale and ask for nothing."""
+        table, _, symbol = topic.partition(":")
+        for book in self._tables.get(table, {}).values():
+            if book.topic == topic:
+                book.is_refused = True
+                self._doubt(book, reason, ts_recv, events)
+        if not symbol:
+            self._whole_tables.discard(table)
+
+    def depth(self, symbol: str, levels: int) -> tuple[Levels, Levels] | None:
+        """Return the best levels of a live book, best first; ``None`` while it is stale."""
+        for books in self._tables.values():
+            book = books.get(symbol)
+            if book is not None and book.is_heard and book.is_fed:
+                return book.levels.depth(levels)
+        return None
+
+    def resyncs(self) -> int:
+        """Return how often a partial was asked for because a book was in doubt."""
+        return sum(book.watch.resyncs for books in self._tables.values() for book in books.values())
+
+    def _receive_partial(
+        self, frame: TableFrame[LevelRow], ts_recv: int, events: list[Event], hit: set[str]
+    ) -> None:
+        """Replace the books that a partial covers; those in ``hit`` had a row that cannot be read."""
+        books = self._tables[frame.table]
+        rows: dict[str, list[LevelRow]] = {symbol: [] for symbol in hit}
+        is_whole = frame.filter is not None and frame.filter.symbol is None
+        if frame.filter is not None and frame.filter.symbol is not None:
+            rows[frame.filter.symbol] = []
+        elif is_whole:
+            self._whole_tables.add(frame.table)
+            rows.update((symbol, []) for symbol, book in books.items() if book.is_whole)
+        for row in frame.data:
+            rows.setdefault(row.symbol, []).append(row)
+        for symbol, levels in rows.items():
+            book = books.get(symbol) or self._open(frame.table, symbol, ts_recv)
+            if book is not None:
+                book.is_whole, book.is_refused = is_whole, False
+                self._replace(book, levels, ts_recv, events, is_damaged=symbol in hit)
+
+    def _replace(
+        self, book: _Book, rows: list[LevelRow], ts_recv: int, events: list[Event], *, is_damaged: bool
+    ) -> None:
+        book.levels.clear()
+        book.unknown_run = 0
+        for row in rows:
+            try:
+                if row.price is None or row.size is None:
+                    raise ValueError("a level without price or size")
+                if not book.levels.insert(row.id, row.side == "Buy", row.price, row.size):
+                    self.duplicate_ids += 1
+            except ValueError:
+                self._quarantine(1)
+                is_damaged = True
+        if is_damaged:
+            self._doubt(book, "unreadable row", ts_recv, events)
+            return
+        book.is_fed = True
+        self._conclude(book, rows[-1].timestamp if rows else None, ts_recv, events, is_snapshot=True)
+
+    def _conclude(
+        self, book: _Book, stamp: str | None, ts_recv: int, events: list[Event], *, is_snapshot: bool = False
+    ) -> None:
+        """Say what the book shows after a message about it."""
+        watch = book.watch
+        watch.last_ts = ts_recv
+        bid, bid_size, ask, ask_size = book.levels.top()
+        if bid is not None and ask is not None and bid >= ask:
+            self._doubt(book, "crossed", ts_recv, events)
+            return
+        if is_snapshot:
+            watch.accept()
+        if book.is_heard:
+            ts_event = self._clock.ns(stamp, ts_recv)
+            events.append(TopOfBook(watch.inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv))
+
+    def _doubt(self, book: _Book, reason: str, now: int, events: list[Event]) -> None:
+        """Stop believing a book until its next partial, and ask for that."""
+        book.is_fed = False
+        book.levels.clear()
+        stale = book.watch.doubt(reason, now, is_resync_wanted=not book.is_refused)
+        if stale is not None and book.is_heard:
+            events.append(stale)
+        self._ask(book, now)
+
+    def _ask(self, book: _Book, now: int) -> None:
+        """Ask for a new partial if one is wanted and the limit allows."""
+        if self._symbols is not None and not book.is_refused and book.watch.take_resync(now):
+            self._send("unsubscribe", [book.topic])
+            self._send("subscribe", [book.topic])
+
+    def _open(self, table: str, symbol: str, now: int) -> _Book | None:
+        """Return a new book, or ``None`` for a symbol that nobody asked for."""
+        if self._symbols is not None and symbol not in self._symbols:
+            return None
+        book = self._tables[table][symbol] = _Book(table, symbol, self._silence_s, now)
+        self._let_fullest_speak(symbol)
+        return book
+
+    def _let_fullest_speak(self, symbol: str) -> None:
+        is_first = True
+        for table in BOOK_TABLES:
+            book = self._tables[table].get(symbol)
+            if book is not None:
+                book.is_heard, is_first = is_first, False
