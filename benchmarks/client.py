@@ -1,4 +1,4 @@
-"""One client under test in a process of its own: runs a contender against the load server, prints what it measured.
+"""One client under test in a process of its own: runs a contender, prints what it measured.
 
 In: ``--contender module:variant`` and what the server sends. Out: one JSON object on standard
 output: CPU µs a message from the 10 % mark to the last message, latency percentiles where the
@@ -24,6 +24,7 @@ from benchmarks.streams import BASE_MS, STREAMS, Recorded
 CHECK_MASK = 31  # tops of every 32nd message are compared, unless all are asked for
 GIVE_UP_S = 6.0  # without a message
 START_S = 25.0
+LINGER_S = 0.5  # lets what was published last reach Redis
 
 Tick = Callable[[int, float | None, float | None], None]
 
@@ -105,6 +106,8 @@ class Session:
         """Print the result and leave at once: nobody here waits for a client's own shutdown."""
         if not self._done.acquire(blocking=False):
             return
+        if self.options.redis_port:
+            time.sleep(LINGER_S)
         (cpu0, wall0), (cpu1, wall1) = self._times["mark"], self._times["end"]
         messages = max(1, self.count - 1 - getattr(self, "marked", self.count // 10))
         result = {

@@ -28,7 +28,7 @@ def environment(name: str) -> Path:
     requirements = HERE / f"requirements-{name}.txt"
     overrides = HERE / "overrides.txt"
     own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    wanted = requirements.read_text() + "\n".join(own) + overrides.read_text()
+    wanted = "\n".join((requirements.read_text(), *own, overrides.read_text()))
     stamp = hashlib.sha256(wanted.encode()).hexdigest()
     folder = TOOLS / f"bench-{name}"
     python = folder / "bin" / "python"
@@ -39,14 +39,29 @@ def environment(name: str) -> Path:
     all_wanted = TOOLS / f"bench-{name}.txt"
     all_wanted.write_text(wanted)
     _run([uv, "venv", "-q", "--clear", "--python", base, str(folder)])
-    _run([uv, "pip", "install", "-q", "--python", str(python), "--override", str(overrides), "-r", str(all_wanted)])
+    _run(
+        [
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--python",
+            str(python),
+            "--override",
+            str(overrides),
+            "-r",
+            str(all_wanted),
+        ]
+    )
     (folder / "stamp").write_text(stamp)
     return python
 
 
 def _run(command: list[str]) -> None:
     settings = os.environ | {"UV_NATIVE_TLS": "1"}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+    done = subprocess.run(
+        command, env=settings, capture_output=True, text=True, timeout=INSTALL_S, check=False
+    )
     if done.returncode:
         raise EnvironmentMissing(f"{Path(command[0]).name} {command[1]}: {done.stderr.strip()[-600:]}")
 
@@ -64,12 +79,17 @@ def _uv() -> str:
 
 def _interpreter(version: str) -> str:
     """Return a Python of this version that is on the machine: on the path, under pyenv, or known to uv."""
-    under_pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}*/bin/python"))
+    under_pyenv = sorted(
+        Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}*/bin/python")
+    )
     for found in (shutil.which(f"python{version}"), *map(str, under_pyenv)):
         if found and _says(found, "import sys; print('%d.%d' % sys.version_info[:2])") == version:
             return found
     known = subprocess.run(
-        [_uv(), "python", "find", "--no-python-downloads", version], capture_output=True, text=True, check=False
+        [_uv(), "python", "find", "--no-python-downloads", version],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if known.returncode == 0:
         return known.stdout.strip()

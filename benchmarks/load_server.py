@@ -31,48 +31,20 @@ CHUNK = 1 << 16
 SETTLE_S = 0.3  # between the snapshot and the first update
 BURST = 20
 
-OKX_INSTRUMENT = {
-    "alias": "", "baseCcy": "", "category": "1", "ctMult": "1", "ctType": "inverse", "ctVal": "100",
-    "ctValCcy": "USD", "expTime": "", "instFamily": "BTC-USD", "instId": "BTC-USD-SWAP", "instIdCode": 10458,
-    "instType": "SWAP", "lever": "100", "listTime": "1535424203000", "lotSz": "0.1", "maxIcebergSz": "100000000",
-    "maxLmtAmt": "20000000", "maxLmtSz": "100000000", "maxMktAmt": "", "maxMktSz": "49000", "maxStopSz": "49000",
-    "maxTriggerSz": "100000000", "maxTwapSz": "100000000", "minSz": "0.1", "optType": "", "quoteCcy": "",
-    "ruleType": "normal", "settleCcy": "BTC", "state": "live", "stk": "", "tickSz": "0.1", "uly": "BTC-USD",
-    "auctionEndTime": "", "contTdSwTime": "", "futureSettlement": False, "groupId": "4", "instCategory": "1",
-    "openType": "call_auction", "posLmtAmt": "250000", "posLmtPct": "30", "preMktSwTime": "",
-    "tradeQuoteCcyList": [], "upcChg": [], "seriesId": "", "maxPlatOILmt": "", "longPosRemainingQuota": "",
-    "shortPosRemainingQuota": "", "maxPlatOICoinLmt": "", "method": "", "initPxLmtPct": "0.02",
-    "floatPxLmtPct": "0.005", "maxPxLmtPct": "0.01", "freq": "", "rpiMinLevel": "2", "rpiMinPxBand": "20",
-}  # fmt: skip
-
-BITMEX_INSTRUMENT = {
-    "symbol": "XBTUSD", "rootSymbol": "XBT", "state": "Open", "typ": "FFWCSX", "listing": "2016-05-13T12:00:00.000Z",
-    "front": "2016-05-13T12:00:00.000Z", "expiry": None, "settle": None, "positionCurrency": "USD",
-    "underlying": "XBT", "quoteCurrency": "USD", "underlyingSymbol": "XBT=", "reference": "BMEX",
-    "referenceSymbol": ".BXBT", "maxOrderQty": 10000000, "maxPrice": 1000000, "lotSize": 100, "tickSize": 0.1,
-    "multiplier": -100000000, "settlCurrency": "XBt", "underlyingToSettleMultiplier": -100000000,
-    "underlyingToPositionMultiplier": None, "quoteToSettleMultiplier": None, "isQuanto": False, "isInverse": True,
-    "initMargin": 0.01, "maintMargin": 0.005, "riskLimit": 20000000000, "riskStep": 15000000000, "taxed": True,
-    "deleverage": True, "makerFee": 0.0005, "takerFee": 0.0005, "settlementFee": 0, "fundingRate": 0.0001,
-    "indicativeFundingRate": 0.0001, "fundingTimestamp": "2026-03-01T04:00:00.000Z",
-    "fundingInterval": "2000-01-01T08:00:00.000Z", "lastPrice": 84093.5, "bidPrice": 84093, "askPrice": 84093.5,
-    "midPrice": 84093.2, "markPrice": 84093.2, "indicativeSettlePrice": 84093.2, "markMethod": "FairPrice",
-    "fairMethod": "FundingRate", "fairPrice": 84093.2, "openInterest": 411647400, "openValue": 420691293378,
-    "volume24h": 419742700, "turnover24h": 431762899194, "hasLiquidity": True,
-    "timestamp": "2026-03-01T00:00:00.000Z",
-}  # fmt: skip
+# What each venue tells of the one instrument here; the fields that some client insists on.
+INSTRUMENTS = json.loads((Path(__file__).resolve().parent / "instruments.json").read_text())
 
 
 def rest_answer(target: str) -> bytes:
     """Return the body of a REST request as far as some client needs one to start."""
     path, _, query = target.partition("?")
     if path.startswith("/api/v1/instrument"):
-        return json.dumps([BITMEX_INSTRUMENT]).encode()
+        return json.dumps([INSTRUMENTS["bitmex"]]).encode()
     if path.startswith("/api/v1"):
         return b"[]"
     rows: list[Any] = []
     if path.endswith("/public/instruments") and "instType=SWAP" in query:
-        rows = [OKX_INSTRUMENT]
+        rows = [INSTRUMENTS["okx"]]
     elif path.endswith("/public/time"):
         rows = [{"ts": str(time.time_ns() // 1_000_000)}]
     return json.dumps({"code": "0", "msg": "", "data": rows}).encode()
@@ -116,7 +88,13 @@ class Connection(threading.Thread):
             while not self._serve_request():
                 pass
             if self.load.venue == "bitmex":
-                self._send({"info": "Welcome to the BitMEX Realtime API.", "version": "2.0.0", "limit": {"remaining": 39}})
+                self._send(
+                    {
+                        "info": "Welcome to the BitMEX Realtime API.",
+                        "version": "2.0.0",
+                        "limit": {"remaining": 39},
+                    }
+                )
             while True:
                 self._receive_frame()
 
@@ -175,7 +153,9 @@ class Connection(threading.Thread):
             self.sock.sendall(data)
 
     def _send(self, message: object) -> None:
-        self._send_raw(frame(message if isinstance(message, str) else json.dumps(message, separators=(",", ":"))))
+        self._send_raw(
+            frame(message if isinstance(message, str) else json.dumps(message, separators=(",", ":")))
+        )
 
     def _receive_text(self, text: str) -> None:
         if text == "ping":
@@ -256,7 +236,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--mode", choices=("blast", "paced", "burst"), default="blast")
     parser.add_argument("--rate", type=int, default=2000, help="messages a second, unless blasting")
-    parser.add_argument("--drop", type=int, default=0, help="lose so many messages, evenly spread (paced only)")
+    parser.add_argument(
+        "--drop", type=int, default=0, help="lose so many messages, evenly spread (paced only)"
+    )
     parser.add_argument("--sent", help="file of 64-bit numbers that takes the sending times")
     options = parser.parse_args()
     pin(0)

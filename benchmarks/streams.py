@@ -142,13 +142,21 @@ class Generator:
     def snapshot(self, index: int) -> str:
         """Return the frame that tells the whole book as it is after message ``index``."""
         if self.stream.venue == "bitmex":
-            rows = [self._bitmex_row(side, tick, index) for side in (self.asks, self.bids) for tick in side.ticks]
+            rows = [
+                self._bitmex_row(side, tick, index) for side in (self.asks, self.bids) for tick in side.ticks
+            ]
             return _json(
                 {
                     "table": "orderBookL2",
                     "action": "partial",
                     "keys": ["symbol", "id", "side"],
-                    "types": {"symbol": "symbol", "id": "long", "side": "symbol", "size": "long", "price": "float"},
+                    "types": {
+                        "symbol": "symbol",
+                        "id": "long",
+                        "side": "symbol",
+                        "size": "long",
+                        "price": "float",
+                    },
                     "filter": {"symbol": self.stream.inst_id},
                     "data": rows,
                 }
@@ -172,7 +180,9 @@ class Generator:
         self.seq_id += self.random.randint(1, 20)
         sides = {
             "asks": [self._okx_row(tick, *row) for tick, row in sorted(changed["asks"].items())],
-            "bids": [self._okx_row(tick, *row) for tick, row in sorted(changed["bids"].items(), reverse=True)],
+            "bids": [
+                self._okx_row(tick, *row) for tick, row in sorted(changed["bids"].items(), reverse=True)
+            ],
         }
         return self._okx_frame("update", sides, before, index)
 

@@ -1,1 +1,1 @@
-"""The clients under test, one module each: ``run(session, variant)`` calls ``session.tick`` at each top of book."""
+"""The clients under test, one module each: ``run(session, variant)`` calls ``session.tick`` at each top."""

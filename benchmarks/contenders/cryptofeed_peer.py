@@ -1,4 +1,4 @@
-"""cryptofeed (variants ``check``: with the checksum, where that release has one; ``plain``; ``redis``: into BookStream).
+"""cryptofeed; variants ``plain``, ``check`` (its checksum, if that release has one), ``redis`` (BookStream).
 
 Its own addresses are replaced by the load server's; one line of it insists on ``wss://`` and is told so.
 """
@@ -36,7 +36,9 @@ def run(session: Session, variant: str) -> None:
     callbacks = [book]
     if variant == "redis":
         callbacks.append(BookStream(host="127.0.0.1", port=session.options.redis_port, key="bench"))
-    handler = FeedHandler(config={"uvloop": True, "log": {"filename": "", "level": "ERROR", "disabled": True}})
+    handler = FeedHandler(
+        config={"uvloop": True, "log": {"filename": "", "level": "ERROR", "disabled": True}}
+    )
     handler.add_feed(
         feed_class(symbols=["BTC-USD-PERP"], channels=[L2_BOOK], callbacks={L2_BOOK: callbacks}, **settings)
     )

@@ -1,4 +1,4 @@
-"""The floor: a websocket client that does nothing with a frame but count it (variants ``picows``, ``websockets``)."""
+"""The floor: a client that only counts frames; variants ``picows``, ``websockets``."""
 
 import asyncio
 
