@@ -186,7 +186,7 @@ def contracts(now: int) -> list[BitmexContract]:
     return [XBTUSD, ETHUSD, XBTUSDT, quarterly_future(now)]
 
 
-# Index symbol: coin and quote currency in the flow.
+# Index symbol: coin and quote currency in the flow. The half-hour mean .BXBT30M is the index itself here.
 INDICES = {
     ".BXBT": ("BTC", "USD"),
     ".BXBTT": ("BTC", "USDT"),

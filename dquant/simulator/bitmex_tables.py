@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from dquant.simulator.units import iso_text
@@ -133,7 +134,7 @@ def encode(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return java_double(value)
+        return java_double(value) if isfinite(value) else "null"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{json.dumps(key)}:{encode(item)}" for key, item in value.items()) + "}"
     return "[" + ",".join(map(encode, value)) + "]"

@@ -37,6 +37,13 @@ KINDS: dict[str, FaultKind] = {
         FaultKind(
             "crossed", "one book update puts the best bid above the best ask", ("inst_id", "count"), True
         ),
+        FaultKind(
+            "unknown", "BitMEX: a level that nobody has is changed and deleted", ("inst_id", "count"), True
+        ),
+        FaultKind("sized_delete", "BitMEX: a delete carries a size", ("inst_id", "count"), True),
+        FaultKind(
+            "early", "BitMEX: a delta comes before the partial of the next subscription", ("inst_id",), True
+        ),
         FaultKind("slow", "everything comes `delay_ms` late", ("delay_ms", "conn_id", "duration_s")),
         FaultKind("silent", "half-open: nothing is sent any more, no pong either", ("conn_id", "duration_s")),
         FaultKind("refuse", "new connections and REST are refused", ("duration_s",)),

@@ -1,0 +1,176 @@
+"""One websocket of the simulated BitMEX: commands in, acks, errors, partials and frames out.
+
+Pure; ``bitmex_server`` owns the tables and says what to send. Any text is answered or ends in a close
+code, none raises. Written from the BitMEX fact sheet, sections 2.2 to 2.5; the words of the errors for
+an unknown symbol, an unknown table and a private table are those that clients of the venue recorded.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from dquant.simulator import bitmex_tables as tables
+
+OUTGOING_LIMIT = 20_000  # texts; a client that is this far behind is hung up on
+ERROR_LIMIT = 50  # errors on one connection before the venue hangs up
+TEXT_LIMIT = 65_536  # characters of one command
+CLOSE_POLICY, CLOSE_RESTART = 1008, 1012
+
+HELP = {
+    "info": "See https://www.bitmex.com/app/wsAPI for more documentation.",
+    "usage": 'Send messages in the format {"op": string, "args": string|array}',
+    "ops": ["authKeyExpires", "cancelAllAfter", "subscribe", "unsubscribe"],
+    "subscribe": 'To subscribe, send: {"op": "subscribe", "args": [subscriptionTopic, ...]}.',
+    "subscriptionSubjects": {
+        "authenticationRequired": list(tables.PRIVATE_TABLES),
+        "public": sorted(tables.TYPES),
+    },
+}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Exchange(Protocol):
+    """What a connection asks of the venue behind it."""
+
+    def is_symbol(self, symbol: str) -> bool:
+        """Return whether a topic may name this symbol."""
+
+    def open_topic(self, connection: "BitmexConnection", topic: str) -> None:
+        """Start to send a topic: its partial first."""
+
+    def close_topic(self, connection: "BitmexConnection", topic: str) -> None:
+        """Stop sending a topic."""
+
+    def early_delta(self, topic: str) -> str | None:
+        """Return a delta that has to overtake the partial of this topic, if a fault asks for one."""
+
+
+class BitmexConnection:
+    """One client. ``is_silent`` tells whether a fault keeps everything from it at a real time."""
+
+    def __init__(self, conn_id: str, venue: Exchange, is_silent: Callable[[int, str], bool]) -> None:
+        self.conn_id = conn_id
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self.close_at_ns: int | None = None  # real time of a hang-up that is already decided
+        self.topics: dict[str, None] = {}  # in the order of subscription
+        self.errors = 0
+        self._venue, self._is_silent = venue, is_silent
+        self._outgoing: list[str] = []
+        self._real_ns = 0
+
+    # What the sockets call
+
+    def receive_text(self, text: str, real_ns: int) -> None:
+        """Take one text frame of the client."""
+        self._real_ns = real_ns
+        if text == "ping":
+            self.send("pong")
+        elif text == "help":
+            self.send(tables.encode(HELP))
+        elif len(text) > TEXT_LIMIT:
+            self._refuse(400, "Message too long.", text[:64])
+        else:
+            try:
+                request = json.loads(text, parse_constant=_refuse_constant)
+                self._receive_request(request)
+            except (ValueError, RecursionError):
+                self._refuse(400, "Unable to parse the message as JSON.", text[:1024])
+
+    def texts_to_send(self) -> list[str]:
+        """Return the texts to send, in order, and empty the list."""
+        texts, self._outgoing = self._outgoing, []
+        return texts
+
+    def close(self, code: int, reason: str) -> None:
+        """Ask for the connection to be closed after what is still to be sent; the first reason stands."""
+        if self.close_code is None:
+            self.close_code, self.close_reason = code, reason
+
+    def subscriptions(self) -> list[str]:
+        """Return what is subscribed, in words for the state page."""
+        return list(self.topics)
+
+    # What the venue calls
+
+    def send(self, text: str, real_ns: int | None = None) -> None:
+        """Queue one text, unless the connection is closing or a fault silences it."""
+        if real_ns is not None:
+            self._real_ns = real_ns
+        if self.close_code is not None or self._is_silent(self._real_ns, self.conn_id):
+            return
+        if len(self._outgoing) >= OUTGOING_LIMIT:
+            self._outgoing.clear()
+            self.close(CLOSE_POLICY, "slow consumer")
+            return
+        self._outgoing.append(text)
+
+    def subscribe_from_query(self, topics: list[str], real_ns: int) -> None:
+        """Subscribe to the topics of the address; each is acknowledged as a request of its own."""
+        self._real_ns = real_ns
+        for topic in topics:
+            self._subscribe(topic, {"op": "subscribe", "args": topic})
+
+    # Commands
+
+    def _receive_request(self, request: Any) -> None:
+        if not isinstance(request, dict) or not isinstance(op := request.get("op"), str):
+            self._refuse(400, 'Unrecognized request: an object with "op" is expected.', request)
+            return
+        args = request.get("args", [])
+        if op in ("subscribe", "unsubscribe"):
+            topics = args if isinstance(args, list) else [args]
+            if not topics:
+                self._refuse(400, f"{op} needs at least one topic.", request)
+            for topic in topics:
+                if not isinstance(topic, str):
+                    self._refuse(400, f"Unknown table: {json.dumps(topic)[:64]}", request)
+                elif op == "subscribe":
+                    self._subscribe(topic, request)
+                else:
+                    self._unsubscribe(topic, request)
+        elif op == "authKeyExpires":
+            # No account can be known before orders can be placed.
+            self._refuse(401, "Invalid API Key.", request)
+        elif op == "cancelAllAfter":
+            self._refuse(401, "Not authenticated.", request)
+        else:
+            self._refuse(400, f"Unknown op: {op[:64]}", request)
+
+    def _subscribe(self, topic: str, request: Any) -> None:
+        table, colon, symbol = topic.partition(":")
+        if table in tables.PRIVATE_TABLES:
+            notes = f"Account-locked tables include the following: {','.join(tables.PRIVATE_TABLES)}"
+            words = "User requested an account-locked subscription but no authorization was provided."
+            self._refuse(401, words, request, {"notes": notes})
+        elif table not in tables.TYPES:
+            self._refuse(400, f"Unknown table: {table[:64]}", request)
+        elif colon and (table in tables.NO_SYMBOL_TABLES or not self._venue.is_symbol(symbol)):
+            self._refuse(400, "Unknown or expired symbol.", request)
+        elif topic in self.topics:
+            self._refuse(400, f"You are already subscribed to this topic: {topic}", request)
+        else:
+            early = self._venue.early_delta(topic)
+            if early is not None:
+                self.send(early)
+            self.topics[topic] = None
+            self.send(tables.ack("subscribe", topic, request))
+            self._venue.open_topic(self, topic)
+
+    def _unsubscribe(self, topic: str, request: Any) -> None:
+        if topic not in self.topics:
+            see = f"Please see the documentation at {tables.SHEET_URL}."
+            self._refuse(400, f"Not subscribed to {topic[:64]}. {see}", request)
+            return
+        del self.topics[topic]
+        self._venue.close_topic(self, topic)
+        self.send(tables.ack("unsubscribe", topic, request))
+
+    def _refuse(self, status: int, message: str, request: Any, meta: tables.Row | None = None) -> None:
+        self.send(tables.error(status, message, request, meta))
+        self.errors += 1
+        if self.errors >= ERROR_LIMIT:
+            self.close(CLOSE_POLICY, "Too many errors.")

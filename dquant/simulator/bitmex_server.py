@@ -1,0 +1,448 @@
+"""The public side of the simulated BitMEX, without I/O: the interface of ``venue``.
+
+In: virtual time, the flow, commands of clients. Out: texts for each connection and REST answers.
+Every change of a book makes a delta (nothing is conflated in ``orderBookL2``, ``quote`` and ``trade``);
+``_25``, ``_100`` and ``orderBook10`` are throttled. It opens no socket and reads no clock.
+
+Written from the BitMEX fact sheet, sections 1 to 3, 5.5 to 6.7 and 9, frozen at July 2026. Orders,
+accounts and login are not served: private topics and keys are refused as the venue refuses strangers.
+
+Faults (``faults``): ``gap`` loses the deltas of one change that adds or removes a level, ``duplicate``
+sends them twice, ``crossed`` adds a bid above the best ask that is not there, ``unknown`` changes and
+deletes a level nobody has, ``sized_delete`` lets a delete carry a size, ``idle`` sends a delta without
+rows, ``reset`` a second partial, ``early`` a delta before the next partial. ``freeze`` holds one book
+(levels, quotes) as it was told last; it catches up afterwards. ``notice`` has no words here: the venue
+restarts (close code 1012).
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from itertools import count, groupby
+from operator import attrgetter
+from typing import Any
+from urllib.parse import parse_qs
+
+from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.simulator import bitmex_instruments as instruments
+from dquant.simulator import bitmex_tables as tables
+from dquant.simulator.bitmex_books import SIDES, ThrottledWindow
+from dquant.simulator.bitmex_connection import CLOSE_RESTART, BitmexConnection
+from dquant.simulator.bitmex_market import BitmexMarket
+from dquant.simulator.bitmex_rest import BitmexRest
+from dquant.simulator.bitmex_tables import Row
+from dquant.simulator.faults import FaultBoard
+from dquant.simulator.flow import Flow
+from dquant.simulator.flow_book import BID
+from dquant.simulator.venue import Refusal, RestAnswer, RestRequest
+
+WINDOWS = {"orderBookL2_25": 25, "orderBookL2_100": 100}
+L2_TABLES = ("orderBookL2", *WINDOWS)
+THROTTLE_NS = 100 * NS_PER_MS
+# Section 3.4: mark and index ticked every 5 s in 2018 and end in .500 in 2026, the period is unconfirmed.
+PRICE_NS, PRICE_PHASE_NS = NS_PER_S, 500 * NS_PER_MS
+SLOW_NS = 5 * NS_PER_S  # top of book and day figures in the instrument row, indices
+CONNECTS_PER_HOUR = 720
+HOUR_NS = 3600 * NS_PER_S
+CLOSE_DROPPED = 1006  # nothing is said: the socket is just gone
+NOTES_LIMIT = 1000
+GONE_LIMIT = 20  # settled futures that REST still lists
+MATCH_ID_OF_NOTHING = "00000000-0000-0000-0000-000000000000"
+
+
+class BitmexServer:
+    """The simulated BitMEX over a flow that it shares with the other venue."""
+
+    name = "bitmex"
+    ws_paths = ("/realtime",)
+
+    def __init__(self, flow: Flow, faults: FaultBoard | None = None, rest_per_minute: int = 30) -> None:
+        self.flow = flow
+        self.faults = FaultBoard() if faults is None else faults
+        self.counters: Counter[str] = Counter()
+        self.now_ns, self._real_ns = flow.now_ns, 0
+        self.markets: dict[str, BitmexMarket] = {}
+        for contract in instruments.contracts(self.now_ns):
+            self.markets[contract.symbol] = BitmexMarket(contract, flow, self.now_ns)
+        self.indices = {
+            symbol: instruments.index_row(symbol, self._index(symbol), self.now_ns)
+            for symbol in instruments.INDICES
+        }
+        self.gone: dict[str, Row] = {}  # instrument rows of settled futures
+        self.settlements: deque[Row] = deque(maxlen=20)
+        self._rest = BitmexRest(self, rest_per_minute)
+        self._connections: dict[str, BitmexConnection] = {}
+        self._listeners: dict[str, dict[BitmexConnection, None]] = {}  # by topic
+        self._connect_times: deque[int] = deque(maxlen=CONNECTS_PER_HOUR)  # real time
+        self._conn_numbers = count(1)
+        self._notes: deque[Row] = deque(maxlen=NOTES_LIMIT)
+        self._due: dict[str, int] = {}
+
+    # The interface of ``venue``
+
+    def connect(self, path: str, query: str, real_ns: int) -> BitmexConnection | Refusal:
+        """Take a new connection: the welcome first, then what the query string subscribes to."""
+        self._real_ns = real_ns
+        if self.faults.holds("refuse", real_ns):
+            self.counters["refused"] += 1
+            return Refusal(503, "Service Unavailable")
+        if path not in self.ws_paths:
+            return Refusal(404, tables.encode(self._rest.error_body("Not Found")))
+        params = parse_qs(query, keep_blank_values=True, max_num_fields=None)
+        if any(key.startswith("api-") for key in params):
+            return Refusal(401, tables.encode(self._rest.error_body("Invalid API Key.")))
+        while self._connect_times and self._connect_times[0] <= real_ns - HOUR_NS:
+            self._connect_times.popleft()
+        if len(self._connect_times) >= CONNECTS_PER_HOUR:
+            self.counters["refused"] += 1
+            body = self._rest.error_body("Rate limit exceeded, retry in 1 seconds.", "RateLimitError")
+            return Refusal(429, tables.encode(body))
+        self._connect_times.append(real_ns)
+        connection = BitmexConnection(f"bitmex-{next(self._conn_numbers)}", self, self._is_silent)
+        self._connections[connection.conn_id] = connection
+        self.counters["connections"] += 1
+        remaining = CONNECTS_PER_HOUR - len(self._connect_times)
+        connection.send(tables.welcome(self.now_ns, remaining), real_ns)
+        asked = [topic for value in params.get("subscribe", []) for topic in value.split(",") if topic]
+        connection.subscribe_from_query(asked, real_ns)
+        return connection
+
+    def disconnected(self, connection: Any) -> None:
+        """Forget a connection whose socket is gone."""
+        if self._connections.pop(connection.conn_id, None) is not None:
+            for topic in list(connection.topics):
+                self.close_topic(connection, topic)
+            connection.topics.clear()
+
+    def connections(self) -> list[BitmexConnection]:
+        """Return the open connections."""
+        return list(self._connections.values())
+
+    def publish(self, now_ns: int, real_ns: int) -> None:
+        """Tell every subscriber what has happened up to now; call it after ``flow.advance(now_ns)``."""
+        self.now_ns, self._real_ns = max(now_ns, self.now_ns), real_ns
+        self._spoil_connections()
+        throttled, priced, slow = (
+            self._is_due("throttled", THROTTLE_NS),
+            self._is_due("price", PRICE_NS, PRICE_PHASE_NS),
+            self._is_due("slow", SLOW_NS),
+        )
+        for market in list(self.markets.values()):
+            self._publish_levels(market, throttled)
+            traded = self._publish_trades(market)
+            self._publish_instrument(market, traded=traded, priced=priced, slow=slow)
+        if slow:
+            self._publish_indices()
+        for market in list(self.markets.values()):
+            if market.contract.expiry is not None and market.contract.expiry <= self.now_ns:
+                self._settle(market)
+
+    def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
+        """Answer a REST request."""
+        self.now_ns = max(now_ns, self.now_ns)
+        self.counters["rest"] += 1
+        if self.faults.holds("refuse", self._real_ns):
+            return self._rest.overloaded()
+        return self._rest.answer(request, self.now_ns, self._real_ns)
+
+    def truth(self) -> dict[str, Any]:
+        """Return the true top of book of each contract."""
+        tops: dict[str, Any] = {}
+        for symbol, market in self.markets.items():
+            book, lot = market.market.book, market.contract.lot
+            bid, ask = book.best_bid, book.best_ask
+            tops[symbol] = {
+                "bid": None if bid is None else market.market.tick.number(bid),
+                "bid_amount": 0 if bid is None else book.level(BID, bid)[0] * lot,
+                "ask": None if ask is None else market.market.tick.number(ask),
+                "ask_amount": 0 if ask is None else book.level(1 - BID, ask)[0] * lot,
+            }
+        return tops
+
+    def events_of_note(self) -> list[dict[str, Any]]:
+        """Return fundings and settlements since the last call, oldest first."""
+        notes = list(self._notes)
+        self._notes.clear()
+        return notes
+
+    # What connections ask
+
+    def is_symbol(self, symbol: str) -> bool:
+        """Return whether a topic may name this symbol."""
+        return symbol in self.markets or symbol in self.indices
+
+    def open_topic(self, connection: BitmexConnection, topic: str) -> None:
+        """Send the partial of a topic, and from now on its deltas."""
+        self.counters["subscribes"] += 1
+        connection.send(self._partial(topic))
+        self._listeners.setdefault(topic, {})[connection] = None
+
+    def close_topic(self, connection: BitmexConnection, topic: str) -> None:
+        """Stop sending a topic; windows that nobody looks through any more are forgotten."""
+        listeners = self._listeners.get(topic, {})
+        listeners.pop(connection, None)
+        if listeners:
+            return
+        self._listeners.pop(topic, None)
+        for market in self.markets.values():
+            for table in list(market.windows):
+                if not self._is_heard(table, market.symbol):
+                    del market.windows[table]
+
+    def early_delta(self, topic: str) -> str | None:
+        """Return an update that overtakes the partial of this topic, if the fault ``early`` asks for one."""
+        table, _, symbol = topic.partition(":")
+        market = self.markets.get(symbol)
+        if table not in L2_TABLES or market is None or self.faults.take("early", symbol) is None:
+            return None
+        place, level = next(iter(market.book.window(1).items()))
+        return tables.delta(table, "update", [market.book.row(place, level, self.now_ns, level.size)])
+
+    # Partials
+
+    def _partial(self, topic: str) -> str:
+        table, _, symbol = topic.partition(":")
+        chosen = [self.markets[symbol]] if symbol in self.markets else []
+        if not symbol:
+            chosen = list(self.markets.values())
+        rows: list[str] = []
+        if table in L2_TABLES:
+            rows = [row for market in chosen for row in self._book_image(market, table)]
+        else:
+            rows = list(map(tables.encode, self._rows_of(table, symbol, chosen)))
+        return tables.partial(table, symbol or None, rows)
+
+    def _book_image(self, market: BitmexMarket, table: str) -> list[str]:
+        if table not in WINDOWS:
+            return market.book.image(self.now_ns)
+        window = market.windows.get(table)
+        if window is None:
+            window = market.windows[table] = ThrottledWindow(market.book, WINDOWS[table])
+        return window.image(self.now_ns)
+
+    def _rows_of(self, table: str, symbol: str, chosen: list[BitmexMarket]) -> Iterable[Row]:
+        if table == "instrument":
+            indices = [row for name, row in self.indices.items() if symbol in ("", name)]
+            return [*(market.row for market in chosen), *indices]
+        if table == "quote":
+            return [market.quotes[-1] for market in chosen]
+        if table == "trade":
+            return [market.trades[-1] for market in chosen]
+        if table == "orderBook10":
+            return [market.ten for market in chosen]
+        if table == "funding":
+            return [market.fundings[-1] for market in chosen if market.fundings]
+        if table == "settlement":
+            return [row for row in self.settlements if symbol in ("", row["symbol"])][-1:]
+        if table == "connected":
+            return [{"id": 1, "users": len(self._connections), "bots": 0}]
+        return []  # liquidation: nobody is being liquidated
+
+    # Deltas
+
+    def _is_heard(self, table: str, symbol: str) -> bool:
+        return f"{table}:{symbol}" in self._listeners or table in self._listeners
+
+    def _tell(self, table: str, symbol: str, text: str) -> None:
+        """Send one frame to whoever subscribed to the table or to the table of this symbol, once each."""
+        of_symbol = self._listeners.get(f"{table}:{symbol}", {})
+        for connection in of_symbol:
+            connection.send(text, self._real_ns)
+        for connection in self._listeners.get(table, {}):
+            if connection not in of_symbol:
+                connection.send(text, self._real_ns)
+        self.counters["frames"] += 1
+
+    def _tell_rows(self, table: str, symbol: str, action: str, rows: Iterable[Row]) -> None:
+        if self._is_heard(table, symbol):
+            self._tell(table, symbol, tables.delta(table, action, map(tables.encode, rows)))
+
+    def _publish_levels(self, market: BitmexMarket, throttled: bool) -> None:
+        if not self.faults.holds("freeze", self._real_ns, market.symbol):
+            self._publish_book(market)
+            if throttled:
+                self._publish_windows(market)
+
+    def _publish_trades(self, market: BitmexMarket) -> bool:
+        trades = market.tap.take_trades()
+        for _sequence, sweep in groupby(trades, attrgetter("sequence")):
+            self._tell_rows("trade", market.symbol, "insert", list(map(market.add_trade, sweep)))
+        return bool(trades)
+
+    def _publish_book(self, market: BitmexMarket) -> None:
+        symbol = market.symbol
+        if market.tap.overflowed:
+            # Too far behind to tell it change by change; a partial replaces what clients have.
+            market.tap.take_changes()
+            market.book.reread()
+            self._tell_again(market)
+            return
+        for ts, rows in market.book.apply(market.tap.take_changes()):
+            if self._is_heard("orderBookL2", symbol):
+                self._tell_levels("orderBookL2", market, ts, rows)
+            quote = market.new_quote(ts)
+            if quote is not None:
+                self._tell_rows("quote", symbol, "insert", [quote])
+
+    def _publish_windows(self, market: BitmexMarket) -> None:
+        for table, window in market.windows.items():
+            rows = window.step(self.now_ns)
+            if rows:
+                self._tell_levels(table, market, self.now_ns, rows)
+        if self._is_heard("orderBook10", market.symbol):
+            ten = market.new_ten(self.now_ns)
+            if ten is not None:
+                self._tell_rows("orderBook10", market.symbol, "update", [ten])
+
+    def _tell_again(self, market: BitmexMarket) -> None:
+        """Send a second partial of one book to everybody who has it."""
+        for table in L2_TABLES:
+            for topic in (f"{table}:{market.symbol}", table):
+                if topic in self._listeners:
+                    text = self._partial(topic)
+                    for connection in self._listeners[topic]:
+                        connection.send(text, self._real_ns)
+        quote = market.new_quote(self.now_ns)
+        if quote is not None:
+            self._tell_rows("quote", market.symbol, "insert", [quote])
+
+    # Faults
+
+    def _is_silent(self, real_ns: int, conn_id: str) -> bool:
+        return self.faults.holds("silent", real_ns, None, conn_id)
+
+    def _spoil_connections(self) -> None:
+        while (fault := self.faults.take("drop")) is not None:
+            for connection in self.connections():
+                if fault.bites(None, connection.conn_id):
+                    connection.close(CLOSE_DROPPED, "")
+        while (fault := self.faults.take("notice")) is not None:
+            for connection in self.connections():
+                if fault.bites(None, connection.conn_id):
+                    connection.close_at_ns = self._real_ns + int(fault.seconds * NS_PER_S)
+        for connection in self.connections():
+            if connection.close_at_ns is not None and connection.close_at_ns <= self._real_ns:
+                connection.close(CLOSE_RESTART, "Service restart")
+
+    def _tell_levels(self, table: str, market: BitmexMarket, ts: int, rows: dict[str, list[str]]) -> None:
+        """Send the deltas of one change of a book, unless a fault spoils them."""
+        symbol = market.symbol
+        frames = [tables.delta(table, action, texts) for action, texts in rows.items()]
+        if self.faults.active(self._real_ns):
+            if ("insert" in rows or "delete" in rows) and self.faults.take("gap", symbol):
+                return
+            frames = self._spoil_levels(table, market, ts, rows, frames)
+        for text in frames:
+            self._tell(table, symbol, text)
+
+    def _spoil_levels(
+        self, table: str, market: BitmexMarket, ts: int, rows: dict[str, list[str]], frames: list[str]
+    ) -> list[str]:
+        take, symbol = self.faults.take, market.symbol
+        if "delete" in rows and take("sized_delete", symbol):
+            sized = [text.replace('"price":', '"size":100,"price":', 1) for text in rows["delete"]]
+            frames[0] = tables.delta(table, "delete", sized)
+        if take("duplicate", symbol):
+            frames = frames * 2
+        if take("idle", symbol):
+            frames.append(tables.delta(table, "update", []))
+        ask = market.book.best()[1]
+        if ask is not None and take("crossed", symbol):
+            frames.append(
+                tables.delta(table, "insert", [self._ghost(market, ask + 5, ts, 100 * market.contract.lot)])
+            )
+        if ask is not None and take("unknown", symbol):
+            ghost = self._ghost(market, ask + 3, ts, market.contract.lot)
+            gone = self._ghost(market, ask + 3, ts, None)
+            frames += [tables.delta(table, "update", [ghost]), tables.delta(table, "delete", [gone])]
+        if take("reset", symbol):
+            frames.append(tables.partial(table, symbol, self._book_image(market, table)))
+        return frames
+
+    def _ghost(self, market: BitmexMarket, tick: int, ts: int, size: int | None) -> str:
+        """Return the row of a bid that does not exist."""
+        row: Row = {"symbol": market.symbol, "id": market.numbers.level_id(), "side": SIDES[BID]}
+        if size is not None:
+            row["size"] = size
+        row |= {"price": market.market.tick.number(tick), "pool": tables.POOL}
+        row |= {"timestamp": tables.iso(ts), "transactTime": tables.iso(ts)}
+        return tables.encode(row)
+
+    # Instruments, indices, funding, settlement
+
+    def _is_due(self, what: str, period_ns: int, phase_ns: int = 0) -> bool:
+        """Return whether a point of this grid has passed since the last one; missed ones are left out."""
+        if self.now_ns < self._due.setdefault(what, self._after(self.now_ns, period_ns, phase_ns)):
+            return False
+        self._due[what] = self._after(self.now_ns, period_ns, phase_ns)
+        return True
+
+    @staticmethod
+    def _after(now: int, period_ns: int, phase_ns: int) -> int:
+        return now - (now - phase_ns) % period_ns + period_ns
+
+    def _publish_instrument(self, market: BitmexMarket, *, traded: bool, priced: bool, slow: bool) -> None:
+        funding = market.settle_funding(self.now_ns)
+        if funding is not None:
+            self._tell_rows("funding", market.symbol, "insert", [funding])
+            self._note("funding", market.symbol, rate=funding["fundingRate"])
+        changes: list[tuple[int, Row]] = []
+        if traded:
+            changes.append((self.now_ns, market.last_fields()))
+        if priced:
+            stamp = self.now_ns - (self.now_ns - PRICE_PHASE_NS) % PRICE_NS
+            changes += [(stamp, market.index_fields()), (stamp, market.mark_fields())]
+        if slow or funding is not None:
+            fields = (market.funding_fields, market.top_fields, market.day_fields, market.basis_fields)
+            changes += [(self.now_ns, read()) for read in fields]
+        for stamp, news in changes:
+            change = market.change(stamp, news)
+            if change is not None:
+                self._tell_rows("instrument", market.symbol, "update", [change])
+
+    def _index(self, symbol: str) -> float:
+        return round(self.flow.index(*instruments.INDICES[symbol]), 2)
+
+    def _publish_indices(self) -> None:
+        stamp = tables.iso(self.now_ns - self.now_ns % SLOW_NS)
+        for symbol, row in self.indices.items():
+            price, before = self._index(symbol), row["lastPrice"]
+            direction = "PlusTick" if price > before else "MinusTick" if price < before else "ZeroPlusTick"
+            news: Row = {
+                "lastPrice": price,
+                "markPrice": price,
+                "lastTickDirection": direction,
+                "timestamp": stamp,
+            }
+            row.update(news)
+            self._tell_rows("instrument", symbol, "update", [{"symbol": symbol, **news}])
+            # Section 3.4: an index prints pseudo trades of size 0.
+            trade: Row = {"timestamp": stamp, "symbol": symbol, "side": "Buy", "size": 0, "price": price}
+            trade |= {"tickDirection": direction, "trdMatchID": MATCH_ID_OF_NOTHING, "grossValue": 0}
+            trade |= {"homeNotional": 0.0, "foreignNotional": 0.0, "trdType": "Referential"}
+            self._tell_rows("trade", symbol, "insert", [trade])
+
+    def _settle(self, market: BitmexMarket) -> None:
+        """Let a future expire and list the next one."""
+        symbol = market.symbol
+        settlement, trade = market.settlement_rows()
+        self.settlements.append(settlement)
+        self._tell_rows("settlement", symbol, "insert", [settlement])
+        self._tell_rows("trade", symbol, "insert", [trade])
+        change = market.change(self.now_ns, {"state": "Settled", "settledPrice": settlement["settledPrice"]})
+        if change is not None:
+            self._tell_rows("instrument", symbol, "update", [change])
+        self.gone[symbol] = market.row
+        if len(self.gone) > GONE_LIMIT:
+            del self.gone[next(iter(self.gone))]
+        del self.markets[symbol]
+        self.flow.remove(symbol)
+        contract = instruments.quarterly_future(self.now_ns)
+        successor = BitmexMarket(contract, self.flow, self.now_ns)
+        self.markets[contract.symbol] = successor
+        self._tell_rows("instrument", contract.symbol, "insert", [successor.row])
+        self._note("settlement", symbol, price=settlement["settledPrice"], listed=contract.symbol)
+
+    def _note(self, event: str, symbol: str, **facts: Any) -> None:
+        self._notes.append(
+            {"venue": self.name, "event": event, "inst_id": symbol, "ts": self.now_ns, **facts}
+        )
