@@ -181,7 +181,7 @@ def open_interest(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str
 
 
 def estimated_price(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str, Any]:
-    """Return the delivery price as estimated now: the index itself, without the average over the last hour."""
+    """Return the delivery price as estimated now: the index itself, without averaging."""
     return {
         "instId": listing.inst_id,
         "instType": listing.inst_type,

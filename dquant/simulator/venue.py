@@ -21,6 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dquant.simulator.faults import FaultBoard
+from dquant.simulator.flow import FlowMarket
+from dquant.simulator.flow_book import ASK, BID
+
+# A close code that no client sees: the socket is cut without a closing handshake.
+CLOSE_ABORT = 1006
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +105,14 @@ class Venue(Protocol):
 
     def events_of_note(self) -> list[dict[str, Any]]:
         """Return what an operator wants to see (rolls, fundings), oldest first, and empty the list."""
+
+
+def true_top(market: FlowMarket) -> dict[str, Any]:
+    """Return the best levels of a market as they truly are, for the state page."""
+    book = market.book
+    top: dict[str, Any] = {"bid": None, "bid_amount": None, "ask": None, "ask_amount": None}
+    for side, name, tick in ((BID, "bid", book.best_bid), (ASK, "ask", book.best_ask)):
+        if tick is not None:
+            top[name] = market.tick.number(tick)
+            top[f"{name}_amount"] = market.lot.number(book.level(side, tick)[0])
+    return {**top, "ts": book.ts}

@@ -1,0 +1,240 @@
+"""Public REST of the simulated OKX: path and query in, status and body out.
+
+Written from the fact sheet, section 7. Business errors come with HTTP 200, parameter errors with 400, both
+in the venue's envelope ``{"code", "data", "msg"}``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from dquant.constants import NS_PER_MS
+from dquant.simulator import okex_data as data
+from dquant.simulator.flow_book import ASK, BID
+from dquant.simulator.okex_feed import InstrumentFeed
+from dquant.simulator.okex_instruments import Listing
+from dquant.simulator.okex_messages import dump
+from dquant.simulator.units import ms_text
+from dquant.simulator.venue import RestAnswer, RestRequest
+
+_NO_INSTRUMENT = "Instrument ID, Instrument ID code, or Spread ID doesn't exist."
+_INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
+
+Query = Mapping[str, str]
+Rows = list[Any]
+
+
+class RestHost(Protocol):
+    """What the REST side asks of its venue."""
+
+    listings: dict[str, Listing]
+    feeds: dict[str, InstrumentFeed]
+
+    def row(self, listing: Listing) -> dict[str, Any]:
+        """Return an instrument's row."""
+
+    def index_row(self, index_id: str) -> dict[str, Any] | None:
+        """Return an index ticker; None where there is no such index."""
+
+    def index_ids(self) -> list[str]:
+        """Return the names of the indices."""
+
+
+class RestError(Exception):
+    """An answer in the venue's error envelope."""
+
+    def __init__(self, code: str, message: str, status: int = 200) -> None:
+        self.code, self.message, self.status = code, message, status
+        super().__init__(f"{code}: {message}")
+
+
+class OkexRest:
+    """The endpoints that need no key."""
+
+    def __init__(self, host: RestHost) -> None:
+        self._host = host
+        self._endpoints: dict[str, Callable[[Query, int], Rows]] = {
+            "public/time": self._time,
+            "public/instruments": self._instruments,
+            "public/mark-price": self._mark_price,
+            "public/funding-rate": self._funding_rate,
+            "public/price-limit": self._price_limit,
+            "public/open-interest": self._open_interest,
+            "public/estimated-price": self._estimated_price,
+            "market/ticker": self._ticker,
+            "market/tickers": self._tickers,
+            "market/books": self._books,
+            "market/books-full": self._books_full,
+            "market/trades": self._trades,
+            "market/index-tickers": self._index_tickers,
+            "system/status": self._status,
+        }
+
+    def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
+        """Answer one request."""
+        endpoint = self._endpoints.get(request.path.removeprefix("/api/v5/"))
+        try:
+            if endpoint is None or request.method != "GET" or not request.path.startswith("/api/v5/"):
+                raise RestError("404", "Invalid endpoint", 404)
+            rows = endpoint(request.query, now_ns)
+        except RestError as exc:
+            body = dump({"code": exc.code, "data": [], "msg": exc.message})
+            return RestAnswer(exc.status, body.encode())
+        return RestAnswer(200, dump({"code": "0", "data": rows, "msg": ""}).encode())
+
+    # What a query names
+
+    def _feed(self, query: Query) -> InstrumentFeed:
+        inst_id = _given(query, "instId")
+        feed = self._host.feeds.get(inst_id)
+        if feed is None:
+            raise RestError("51001", _NO_INSTRUMENT)
+        return feed
+
+    def _feeds(self, query: Query) -> list[InstrumentFeed]:
+        """Return the instruments of ``instType``, perhaps of one family, underlying or name."""
+        inst_type = _type(query)
+        feeds = [
+            feed
+            for feed in self._host.feeds.values()
+            if _matches(feed.listing, {**query, "instType": "SPOT" if inst_type == "MARGIN" else inst_type})
+        ]
+        if not feeds and query.get("instId"):
+            raise RestError("51001", _NO_INSTRUMENT)
+        return feeds
+
+    # Endpoints
+
+    def _time(self, query: Query, now_ns: int) -> Rows:
+        del query
+        return [{"ts": ms_text(now_ns)}]
+
+    def _instruments(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        _type(query)
+        found = [listing for listing in self._host.listings.values() if _matches(listing, query)]
+        if not found and query.get("instId"):
+            raise RestError("51001", _NO_INSTRUMENT)
+        return [self._host.row(listing) for listing in found]
+
+    def _ticker(self, query: Query, now_ns: int) -> Rows:
+        feed = self._feed(query)
+        return [data.ticker(feed.listing, feed.market, now_ns)]
+
+    def _tickers(self, query: Query, now_ns: int) -> Rows:
+        return [data.ticker(feed.listing, feed.market, now_ns) for feed in self._feeds(query)]
+
+    def _books(self, query: Query, now_ns: int) -> Rows:
+        return self._book(query, now_ns, 400, is_full=False)
+
+    def _books_full(self, query: Query, now_ns: int) -> Rows:
+        return self._book(query, now_ns, 5000, is_full=True)
+
+    def _book(self, query: Query, now_ns: int, most: int, *, is_full: bool) -> Rows:
+        feed = self._feed(query)
+        size = _count(query, "sz", 1, most)
+        book, price, amount = feed.market.book, feed.market.tick.text, feed.market.lot.text
+        sides = {}
+        for name, side in (("asks", ASK), ("bids", BID)):
+            levels = book.top(side, size).items()
+            if is_full:
+                sides[name] = [[price(tick), amount(lots), str(orders)] for tick, (lots, orders) in levels]
+            else:
+                sides[name] = [
+                    [price(tick), amount(lots), "0", str(orders)] for tick, (lots, orders) in levels
+                ]
+        row: dict[str, Any] = {**sides, "ts": ms_text(now_ns)}
+        if not is_full:
+            row["seqId"] = feed.seq_id
+        return [row]
+
+    def _trades(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        feed = self._feed(query)
+        limit = _count(query, "limit", 100, 500)
+        rows: Rows = []
+        for item in reversed(feed.market.trades):
+            rows.extend(reversed(data.single_fills(feed.market, item)))
+            if len(rows) >= limit:
+                break
+        return rows[:limit]
+
+    def _index_tickers(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        if not query.get("instId") and not query.get("quoteCcy"):
+            raise RestError("50015", "Either parameter quoteCcy or instId is required", 400)
+        wanted = [query["instId"]] if query.get("instId") else self._host.index_ids()
+        rows = [self._host.index_row(name) for name in wanted]
+        if not query.get("instId"):
+            rows = [
+                row for row in rows if row is not None and row["instId"].endswith(f"-{query['quoteCcy']}")
+            ]
+        if not rows or None in rows:
+            raise RestError("51001", _NO_INSTRUMENT)
+        return rows
+
+    def _mark_price(self, query: Query, now_ns: int) -> Rows:
+        return [data.mark_price(feed.listing, feed.market, now_ns) for feed in self._feeds(query)]
+
+    def _funding_rate(self, query: Query, now_ns: int) -> Rows:
+        feed = self._feed(query)
+        if not feed.listing.has_funding:
+            raise RestError("51000", "Parameter instId error", 400)
+        return [data.funding_rate(feed.listing, feed.market, now_ns)]
+
+    def _price_limit(self, query: Query, now_ns: int) -> Rows:
+        feed = self._feed(query)
+        return [data.price_limit(feed.listing, feed.market, now_ns)]
+
+    def _open_interest(self, query: Query, now_ns: int) -> Rows:
+        if _type(query) not in ("SWAP", "FUTURES", "OPTION"):
+            raise RestError("51000", "Parameter instType error", 400)
+        return [data.open_interest(feed.listing, feed.market, now_ns) for feed in self._feeds(query)]
+
+    def _estimated_price(self, query: Query, now_ns: int) -> Rows:
+        feed = self._feed(query)
+        listing = feed.listing
+        if listing.expiry_ns is None:
+            raise RestError("51000", "Parameter instId error", 400)
+        if listing.expiry_ns - now_ns > 3600 * 1000 * NS_PER_MS:
+            return []
+        row = data.estimated_price(listing, feed.market, now_ns)
+        del row["settleType"]
+        return [row]
+
+    def _status(self, query: Query, now_ns: int) -> Rows:
+        del query
+        row = data.status(now_ns)
+        del row["ts"]
+        return [row]
+
+
+def _given(query: Query, name: str) -> str:
+    value = query.get(name, "")
+    if not value:
+        raise RestError("50014", f"Parameter {name} can not be empty.", 400)
+    return value
+
+
+def _type(query: Query) -> str:
+    inst_type = _given(query, "instType")
+    if inst_type not in _INST_TYPES:
+        raise RestError("51000", "Parameter instType error", 400)
+    return inst_type
+
+
+def _count(query: Query, name: str, default: int, most: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()) or len(text) > 6 or not 1 <= int(text) <= most:
+        raise RestError("51000", f"Parameter {name} error", 400)
+    return int(text)
+
+
+def _matches(listing: Listing, query: Query) -> bool:
+    return (
+        listing.inst_type == query.get("instType")
+        and query.get("instFamily", "") in ("", listing.family)
+        and query.get("uly", "") in ("", listing.underlying)
+        and query.get("instId", "") in ("", listing.inst_id)
+    )

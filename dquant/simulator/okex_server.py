@@ -1,0 +1,351 @@
+"""The simulated OKX v5, public side, without I/O: listings, subscriptions, the roll, faults.
+
+Implements ``venue.Venue``. Requests come in through ``OkexConnection`` and ``answer``; ``publish`` brings
+every listener up to a time of the flow. Written from the fact sheet, sections 2 to 7 and 14. Trading is
+not served.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.simulator import okex_data as data
+from dquant.simulator.faults import Fault, FaultBoard
+from dquant.simulator.flow import Flow
+from dquant.simulator.okex_connection import OkexConnection, Subscription
+from dquant.simulator.okex_feed import InstrumentFeed
+from dquant.simulator.okex_instruments import Listing, next_change_ns, universe
+from dquant.simulator.okex_login import Secrets
+from dquant.simulator.okex_messages import (
+    BOOK_CHANNELS,
+    DERIVATIVE_CHANNELS,
+    FUNDING_CHANNELS,
+    INSTRUMENT_CHANNELS,
+    TIER_CHANNELS,
+    TYPE_CHANNELS,
+    push,
+)
+from dquant.simulator.okex_rest import OkexRest
+from dquant.simulator.units import fixed
+from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
+
+_WS_PATHS = {f"/ws/v5/{kind}": kind for kind in ("public", "private", "business")}
+_INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
+# REST says these of an instrument, the instruments channel does not (docs page of 2026-06-27).
+_REST_ONLY = frozenset(
+    {"floatPxLmtPct", "freq", "initPxLmtPct", "longPosRemainingQuota", "maxPlatOICoinLmt", "maxPlatOILmt"}
+    | {"maxPxLmtPct", "method", "posLmtAmt", "posLmtPct", "rpiMinLevel", "rpiMinPxBand", "seriesId"}
+    | {"shortPosRemainingQuota", "tradeQuoteCcyList"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OkexOptions:
+    """How this OKX differs from the usual one.
+
+    Args:
+        has_alias: False leaves ``alias`` out of the instruments, as the venue announced.
+        data_before_ack: The first push comes before the ack of its subscription.
+        connections_per_second: More are refused; 0 is no limit.
+
+    """
+
+    has_alias: bool = True
+    data_before_ack: bool = False
+    connections_per_second: int = 0
+
+
+class OkexServer:
+    """The venue.
+
+    Args:
+        flow: The market; this venue's instruments are added to it.
+        secrets: The keys that may log in.
+        options: How it differs from the usual.
+
+    """
+
+    name = "okex"
+    ws_paths = tuple(_WS_PATHS)
+
+    def __init__(self, flow: Flow, secrets: Secrets, options: OkexOptions | None = None) -> None:
+        self.secrets = secrets
+        self.options = options or OkexOptions()
+        self.data_before_ack = self.options.data_before_ack
+        self.faults = FaultBoard()
+        self.counters: Counter[str] = Counter()
+        self.now_ns = flow.now_ns
+        self.listings: dict[str, Listing] = {}
+        self.feeds: dict[str, InstrumentFeed] = {}
+        self._flow = flow
+        self._rng = Random(f"{flow.seed}/okex")
+        self._first_index = {
+            index_id: self.index(index_id) for index_id in ("BTC-USD", "BTC-USDT", "ETH-USD")
+        }
+        self._connections: dict[str, OkexConnection] = {}
+        self._connected_ns: list[int] = []
+        self._listeners: dict[Subscription, dict[str, OkexConnection]] = {}
+        # First pictures that could not be given yet: the book is frozen, or its contract is not trading.
+        self._waiting: list[tuple[OkexConnection, Subscription]] = []
+        self._index_shown: dict[str, tuple[str, int]] = {}
+        self._index_slot = self._estimate_slot = 0
+        self._notes: list[dict[str, Any]] = []
+        self._next_listing_ns = 0
+        self._rest = OkexRest(self)
+        self._update_listings(self.now_ns, 0)
+        self._notes.clear()  # what was there from the start is no news
+
+    # Connections
+
+    def connect(self, path: str, query: str, real_ns: int) -> OkexConnection | Refusal:
+        """Take a new connection; the query is not used (old clients send a brokerId)."""
+        del query
+        kind = _WS_PATHS.get(path)
+        if kind is None:
+            return Refusal(404, "no such websocket")
+        limit = self.options.connections_per_second
+        if limit:
+            self._connected_ns = [time for time in self._connected_ns if time > real_ns - NS_PER_S]
+            if len(self._connected_ns) >= limit:
+                self.counters["refused"] += 1
+                return Refusal(429, "too many connections")
+            self._connected_ns.append(real_ns)
+        conn_id = f"{self._rng.randrange(16**8):08x}"
+        connection = OkexConnection(self, kind, conn_id, real_ns)
+        self._connections[conn_id] = connection
+        self.counters["connections"] += 1
+        return connection
+
+    def disconnected(self, connection: OkexConnection) -> None:
+        """Forget a connection whose socket is gone."""
+        self._connections.pop(connection.conn_id, None)
+        for subscription in list(connection.subscribed):
+            self.unsubscribed(connection, subscription)
+        connection.subscribed.clear()
+
+    def connections(self) -> list[OkexConnection]:
+        """Return the open connections."""
+        return list(self._connections.values())
+
+    # What connections ask
+
+    def now_ms(self) -> int:
+        """Return virtual time, ms."""
+        return self.now_ns // NS_PER_MS
+
+    def count(self, what: str) -> None:
+        """Count something that happened."""
+        self.counters[what] += 1
+
+    def index(self, index_id: str) -> float:
+        """Return the index of this name."""
+        coin, quote = index_id.split("-")
+        return self._flow.index(coin, quote)
+
+    def resolve(self, channel: str, arg: dict[str, Any]) -> Subscription | None:
+        """Return what an arg stands for; None where there is no such channel or instrument."""
+        inst_id = arg.get("instId")
+        if channel in INSTRUMENT_CHANNELS or channel == "trades-all":
+            listing = self.listings.get(inst_id) if isinstance(inst_id, str) else None
+            if listing is None:
+                # An expired contract may still be unsubscribed.
+                known = isinstance(inst_id, str) and (channel, inst_id) in self._listeners
+                return (channel, str(inst_id)) if known else None
+            if channel in DERIVATIVE_CHANNELS and listing.inst_type == "SPOT":
+                return None
+            if channel in FUNDING_CHANNELS and not listing.has_funding:
+                return None
+            return channel, listing.inst_id
+        if channel == "index-tickers":
+            return (channel, inst_id) if isinstance(inst_id, str) and inst_id in self._first_index else None
+        if channel == "status":
+            return channel, ""
+        inst_type = arg.get("instType")
+        if channel in TIER_CHANNELS or inst_type not in _INST_TYPES:
+            return None
+        if channel == "instruments":
+            return channel, inst_type
+        family = arg.get("instFamily") or arg.get("uly") or arg.get("instId")
+        return (channel, family) if isinstance(family, str) and inst_type == "FUTURES" else None
+
+    def subscribed(self, connection: OkexConnection, subscription: Subscription, real_ns: int) -> None:
+        """Start a subscription and say at once what is already known."""
+        channel, name = subscription
+        self._listeners.setdefault(subscription, {})[connection.conn_id] = connection
+        if channel == "index-tickers":
+            connection.push(self._index_text(name), real_ns)
+        elif channel == "status":
+            connection.push(push({"channel": "status"}, data.status(self.now_ns)), real_ns)
+        elif channel not in TYPE_CHANNELS and not self._first_push(connection, subscription, real_ns):
+            self._waiting.append((connection, subscription))
+
+    def unsubscribed(self, connection: OkexConnection, subscription: Subscription) -> None:
+        """End a subscription."""
+        listeners = self._listeners.get(subscription, {})
+        listeners.pop(connection.conn_id, None)
+        self._waiting = [entry for entry in self._waiting if entry != (connection, subscription)]
+        if not listeners:
+            self._listeners.pop(subscription, None)
+            feed = self.feeds.get(subscription[1])
+            if feed is not None:
+                feed.forget(subscription[0])
+
+    # Time
+
+    def publish(self, now_ns: int, real_ns: int) -> None:
+        """Bring every listener up to this time, and do the housekeeping of connections."""
+        self.now_ns = now_ns
+        if now_ns >= self._next_listing_ns:
+            self._update_listings(now_ns, real_ns)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._waiting += [entry for entry in waiting if not self._first_push(*entry, real_ns)]
+        for name, feed in self.feeds.items():
+            for channel, text in feed.publish(now_ns, real_ns):
+                self._send((channel, name), text, real_ns)
+        self._publish_indices(now_ns, real_ns)
+        self._publish_estimates(now_ns, real_ns)
+        self._keep_house(real_ns)
+
+    def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
+        """Answer a REST request."""
+        self.counters["rest"] += 1
+        return self._rest.answer(request, now_ns)
+
+    def truth(self) -> dict[str, Any]:
+        """Return the true tops of book."""
+        return {name: true_top(feed.market) for name, feed in self.feeds.items()}
+
+    def events_of_note(self) -> list[dict[str, Any]]:
+        """Return deliveries and listings since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def row(self, listing: Listing) -> dict[str, Any]:
+        """Return an instrument's row as this venue shows it."""
+        if self.options.has_alias:
+            return listing.row
+        return {key: value for key, value in listing.row.items() if key != "alias"}
+
+    def index_row(self, index_id: str) -> dict[str, Any] | None:
+        """Return an index ticker; None where there is no such index."""
+        first = self._first_index.get(index_id)
+        return (
+            None if first is None else data.index_ticker(index_id, self.index(index_id), first, self.now_ns)
+        )
+
+    def index_ids(self) -> list[str]:
+        """Return the names of the indices."""
+        return list(self._first_index)
+
+    # Inside
+
+    def _first_push(self, connection: OkexConnection, subscription: Subscription, real_ns: int) -> bool:
+        """Send a new listener the present state; False where there is none yet."""
+        channel, name = subscription
+        feed = self.feeds.get(name)
+        if feed is None or (channel in BOOK_CHANNELS and feed.is_frozen(real_ns)):
+            return False
+        feed.listen(channel, self.now_ns)
+        text = feed.first_push(channel, self.now_ns)
+        if text is not None:
+            connection.push(text, real_ns)
+        return True
+
+    def _send(self, subscription: Subscription, text: str, real_ns: int) -> None:
+        listeners = self._listeners.get(subscription)
+        if not listeners:
+            return
+        self.counters["frames"] += len(listeners)
+        is_awaited = {id(connection) for connection, waiting in self._waiting if waiting == subscription}
+        for connection in listeners.values():
+            if id(connection) not in is_awaited:
+                connection.push(text, real_ns)
+
+    def _update_listings(self, now_ns: int, real_ns: int) -> None:
+        """Deliver what has expired, list what is new, and say so on the instruments channel."""
+        before, self.listings = self.listings, universe(now_ns)
+        self._next_listing_ns = next_change_ns(now_ns)
+        for name, listing in before.items():
+            if name in self.listings:
+                continue
+            if name in self.feeds:
+                del self.feeds[name]
+                self._flow.remove(name)
+            self._notes.append({"event": "expired", "venue": self.name, "inst_id": name, "ts": now_ns})
+            self._push_row(listing, "expired", real_ns)
+        for name, listing in self.listings.items():
+            old = before.get(name)
+            if old is not None and old.state == listing.state:
+                if name in self.feeds:
+                    self.feeds[name].listing = listing  # the alias may have moved on
+                continue
+            if listing.state == "live":
+                market = self._flow.add(listing.spec)
+                feed = self.feeds[name] = InstrumentFeed(listing, market, self.faults)
+                for channel, of in self._listeners:
+                    if of == name:
+                        feed.listen(channel, now_ns)
+            event = "listed" if listing.state == "live" else listing.state
+            self._notes.append({"event": event, "venue": self.name, "inst_id": name, "ts": now_ns})
+            self._push_row(listing, listing.state, real_ns)
+
+    def _push_row(self, listing: Listing, state: str, real_ns: int) -> None:
+        subscription = ("instruments", listing.inst_type)
+        if subscription in self._listeners:
+            row = {**self.row(listing), "state": state}
+            row = {key: value for key, value in row.items() if key not in _REST_ONLY}
+            arg = {"channel": "instruments", "instType": listing.inst_type}
+            self._send(subscription, push(arg, row), real_ns)
+
+    def _index_text(self, index_id: str) -> str:
+        row = data.index_ticker(index_id, self.index(index_id), self._first_index[index_id], self.now_ns)
+        return push({"channel": "index-tickers", "instId": index_id}, row)
+
+    def _publish_indices(self, now_ns: int, real_ns: int) -> None:
+        slot = now_ns // (100 * NS_PER_MS)
+        if slot == self._index_slot:
+            return
+        self._index_slot = slot
+        for index_id in self._first_index:
+            if ("index-tickers", index_id) not in self._listeners:
+                continue
+            price = fixed(self.index(index_id), 1)
+            shown, sent_ns = self._index_shown.get(index_id, ("", 0))
+            if price != shown or now_ns - sent_ns >= 60 * NS_PER_S:
+                self._index_shown[index_id] = (price, now_ns)
+                self._send(("index-tickers", index_id), self._index_text(index_id), real_ns)
+
+    def _publish_estimates(self, now_ns: int, real_ns: int) -> None:
+        """In the last hour of a contract its delivery price is estimated every 200 ms."""
+        slot = now_ns // (200 * NS_PER_MS)
+        if slot == self._estimate_slot:
+            return
+        self._estimate_slot = slot
+        for channel, name in list(self._listeners):
+            if channel != "estimated-price":
+                continue
+            for feed in self.feeds.values():
+                listing = feed.listing
+                if name not in (listing.family, listing.inst_id) or listing.expiry_ns is None:
+                    continue
+                if listing.expiry_ns - now_ns <= 3600 * NS_PER_S:
+                    row = data.estimated_price(listing, feed.market, now_ns)
+                    for connection in self._listeners[channel, name].values():
+                        connection.push(push(connection.subscribed[channel, name], row), real_ns)
+
+    def _keep_house(self, real_ns: int) -> None:
+        """Close what was silent too long, and do to connections what is asked for."""
+        while (fault := self.faults.take("drop")) is not None:
+            for connection in self._chosen(fault):
+                connection.close(CLOSE_ABORT, "dropped")
+        while (fault := self.faults.take("notice")) is not None:
+            for connection in self._chosen(fault):
+                connection.give_notice(real_ns, fault.seconds)
+        for connection in self._connections.values():
+            connection.keep_house(real_ns)
+
+    def _chosen(self, fault: Fault) -> list[OkexConnection]:
+        return [connection for name, connection in self._connections.items() if fault.conn_id in (None, name)]
