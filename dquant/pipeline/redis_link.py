@@ -4,10 +4,12 @@ Settings come in (from the configuration, or one ``redis_url``); clients that fa
 out, and errors in one sentence that names the address and the remedy, never the password.
 Nothing here retries: the publisher and the monitor own their back-off.
 
-Forms of ``redis_url`` (``s`` after ``redis`` switches TLS on)::
+Forms of ``redis_url`` (``s`` after ``redis`` switches TLS on; with TLS, ``?ca_file=PATH`` at the end names
+the certificate authority, the system's otherwise)::
 
     redis://[user[:password]@]host[:port][/db]
-    rediss://[user[:password]@]host[:port][/db]
+    rediss://[user[:password]@]host[:port][/db][?ca_file=PATH]
+    unix://[user[:password]@]/path/of/socket
     redis+sentinel://[user[:password]@]host:port,host:port/service[/db]
     redis+cluster://[user[:password]@]host:port,host:port
 
@@ -42,6 +44,7 @@ _SCHEMES = {
     "rediss+sentinel": ("sentinel", True),
     "redis+cluster": ("cluster", False),
     "rediss+cluster": ("cluster", True),
+    "unix": ("unix", False),
 }
 _DEFAULT_PORTS = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 
@@ -60,6 +63,7 @@ class RedisSettings:
     password: str | None = dataclasses.field(default=None, repr=False)
     tls: bool = False
     tls_ca_file: str | None = None
+    unix_path: str | None = None
     nodes: tuple[Address, ...] = ()
     sentinel_master: str | None = None
     sentinel_user: str | None = None
@@ -95,11 +99,21 @@ class RedisSettings:
             raise ConfigError(f"unknown kind of address; allowed: {', '.join(_SCHEMES)}", key)
         kind, tls = _SCHEMES[scheme]
         credentials, _, place = rest.rpartition("@")
+        place, _, query = place.partition("?")
         hosts, *path = place.split("/")
         given: dict[str, Any] = {"tls": tls, "key": key}
+        if query:
+            name, _, value = query.partition("=")
+            if name != "ca_file" or not tls:
+                raise ConfigError("after ? only ca_file=PATH is allowed, and with TLS", key)
+            given["tls_ca_file"] = unquote(value)
         if credentials:
             user, _, password = credentials.partition(":")
             given |= {"user": unquote(user) or None, "password": unquote(password) or None}
+        if kind == "unix":
+            if not place.startswith("/"):
+                raise ConfigError("not of the form unix:///path/of/socket", key)
+            return cls(**{**more, **given, "unix_path": place})
         try:
             nodes = tuple(_address(text, _DEFAULT_PORTS[kind]) for text in hosts.split(","))
             if kind == "sentinel":
@@ -118,6 +132,8 @@ class RedisSettings:
     @property
     def address(self) -> str:
         """The address as a person would write it, without credentials."""
+        if self.unix_path:
+            return f"unix://{self.unix_path}"
         scheme = "rediss" if self.tls else "redis"
         places = ",".join(f"{host}:{port}" for host, port in self.nodes or ((self.host, self.port),))
         if self.sentinel_master:
@@ -127,7 +143,7 @@ class RedisSettings:
     @property
     def is_plain(self) -> bool:
         """One server without TLS: what a child of ours can stand in for."""
-        return not (self.tls or self.cluster or self.sentinel_master)
+        return not (self.tls or self.cluster or self.sentinel_master or self.unix_path)
 
 
 def _address(text: str, default_port: int) -> Address:
@@ -164,6 +180,8 @@ def create_client(settings: RedisSettings) -> Client:
         sentinel = Sentinel(list(settings.nodes), sentinel_kwargs=common | own)  # type: ignore[no-untyped-call]
         master: Redis = sentinel.master_for(settings.sentinel_master, db=settings.db, **common)
         return master
+    if settings.unix_path:
+        return Redis(unix_socket_path=settings.unix_path, db=settings.db, **common)
     return Redis(host=settings.host, port=settings.port, db=settings.db, **common)
 
 
@@ -207,9 +225,7 @@ def explain(exc: BaseException, settings: RedisSettings) -> str:
     if isinstance(exc, (AuthenticationError, NoPermissionError)) or "NOAUTH" in what:
         return f"Redis at {where} refuses us ({what}): set redis_user and redis_password"
     if isinstance(exc, ssl.SSLError) or isinstance(exc.__cause__, ssl.SSLError) or "SSL" in what:
-        return (
-            f"TLS with Redis at {where} fails ({what}): check redis_tls_ca_file and that the port speaks TLS"
-        )
+        return f"TLS with Redis at {where} fails ({what}): check its ca_file and that the port speaks TLS"
     if isinstance(exc, MasterNotFoundError):
         return f"no sentinel at {where} names a master that answers ({what}): check {settings.key}"
     return f"no Redis answers at {where} ({what}): start one there, or set {settings.key}"

@@ -349,10 +349,10 @@ class Keeper:
                 self._stopping.wait(full_jitter(attempt, KEEPER_STEP_S, KEEPER_CEILING_S))
                 attempt += 1
                 continue
-            if child is not None:
-                if self._child is not None:
-                    self._child.stop()  # reaps the one that ended
-                self._child = child
+            if self._child is not None and not self._child.is_alive:
+                self._child.stop()  # reaps it
+                self._child = None
+            self._child = child or self._child
 
     def _watch(self) -> bool:
         """Hold a silent connection until it closes; tell whether there was one."""

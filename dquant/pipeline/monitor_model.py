@@ -1,0 +1,220 @@
+"""What a monitor knows of each market after reading its records: rates, holes, lags, verdicts, silence.
+
+Pure: records as they came (channel, bytes, our time) in, ``MarketView`` for the screen and ``Notice`` for
+the log out. Bounded in markets and in memory. A record that cannot be read is counted and never an error.
+
+Holes: ``seq`` counts per market and kind, so a jump is ``seq`` records lost. When ``seq`` goes back while
+``ts_pub`` goes on, a new publisher run began, which is no loss; when both repeat, the same record came
+by a second channel and is not counted twice.
+
+Units: ns since the Unix epoch, lags in ms, rates per second.
+"""
+
+import dataclasses
+from collections import deque
+
+import msgspec
+
+from dquant.constants import CHANNELS, FEED_SILENCE_S, NS_PER_MS, NS_PER_S
+from dquant.model.events import STALE, Depth, Health, Price, TradeRecord
+
+RATE_WINDOW_S = 5
+# Said before the third heartbeat is due, so that with a look four times a second it is said within 3 s.
+SILENT_AFTER_S = FEED_SILENCE_S - 0.4
+MARKETS_KEPT = 256
+NOTICES_KEPT = 64
+
+Record = Price | Health | Depth | TradeRecord
+
+_DECODERS: dict[str, msgspec.json.Decoder[Record]] = {
+    "price": msgspec.json.Decoder(Price),
+    "health": msgspec.json.Decoder(Health),
+    "depth": msgspec.json.Decoder(Depth),
+    "trade": msgspec.json.Decoder(TradeRecord),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Notice:
+    """One line for the log: a feed fell silent, came back, or a record was bad."""
+
+    market: str | None
+    what: str
+
+
+class SlidingRate:
+    """Records a second over the last whole seconds; memory of one counter a second."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_S + 1)
+
+    def add(self, now_ns: int) -> None:
+        second = now_ns // NS_PER_S
+        if self._counts and self._counts[-1][0] == second:
+            self._counts[-1] = (second, self._counts[-1][1] + 1)
+        else:
+            self._counts.append((second, 1))
+
+    def per_s(self, now_ns: int) -> float:
+        """The mean of the window's whole seconds, or what there is of the first one."""
+        second = now_ns // NS_PER_S
+        if not self._counts:
+            return 0.0
+        first = max(self._counts[0][0], second - RATE_WINDOW_S)
+        if first >= second:
+            return float(self._counts[-1][1])
+        return sum(count for at, count in self._counts if first <= at < second) / (second - first)
+
+
+@dataclasses.dataclass(slots=True)
+class SeqWatch:
+    """The numbering of one market and kind."""
+
+    seq: int = 0
+    ts_pub: int = 0
+    gaps: int = 0
+    lost: int = 0
+    runs: int = 0
+
+    def receive(self, seq: int, ts_pub: int) -> bool:
+        """Take one record's number; tell whether it is a new record."""
+        if self.runs and seq <= self.seq and ts_pub <= self.ts_pub:
+            return False
+        if not self.runs or seq <= self.seq:
+            self.runs += 1
+        elif seq > self.seq + 1:
+            self.gaps += 1
+            self.lost += seq - self.seq - 1
+        self.seq, self.ts_pub = seq, ts_pub
+        return True
+
+
+class MarketView:
+    """One row of the monitor."""
+
+    def __init__(self, market: str) -> None:
+        self.market = market
+        self.inst_id = ""
+        self.environment = ""
+        self.verdict: str | None = None
+        self.reason: str | None = None
+        self.bid: float | None = None
+        self.ask: float | None = None
+        self.state: str | None = None
+        self.dropped = 0
+        self.records = 0
+        self.lag_pub_ms: float | None = None
+        self.lag_event_ms: float | None = None
+        self.last_ns = 0
+        self.is_silent = False
+        self.price_rate = SlidingRate()
+        self._watches: dict[str, SeqWatch] = {}
+
+    @property
+    def gaps(self) -> int:
+        return sum(watch.gaps for watch in self._watches.values())
+
+    @property
+    def lost(self) -> int:
+        return sum(watch.lost for watch in self._watches.values())
+
+    @property
+    def runs(self) -> int:
+        """Publisher runs seen, the first one included."""
+        return max((watch.runs for watch in self._watches.values()), default=0)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the prices may be shown as numbers."""
+        return self.verdict is not None and self.verdict != STALE and not self.is_silent
+
+    def age_s(self, now_ns: int) -> float:
+        """Seconds since anything came from this market."""
+        return max(0, now_ns - self.last_ns) / NS_PER_S
+
+    def receive(self, kind: str, record: Record, now_ns: int) -> bool:
+        """Take one record; False for one that came before by another channel."""
+        watch = self._watches.setdefault(kind, SeqWatch())
+        self.last_ns = now_ns
+        if not watch.receive(record.seq, record.ts_pub):
+            return False
+        self.records += 1
+        self.inst_id, self.environment = record.inst_id, record.environment
+        self.lag_pub_ms = (now_ns - record.ts_pub) / NS_PER_MS
+        if not isinstance(record, Health) and record.ts_event:
+            self.lag_event_ms = (now_ns - record.ts_event) / NS_PER_MS
+        if isinstance(record, Price):
+            self.price_rate.add(now_ns)
+            self.bid, self.ask = record.bid, record.ask
+            self.verdict, self.reason = record.verdict, record.reason
+        elif isinstance(record, Health):
+            self.state, self.dropped = record.state, record.dropped
+            if self.verdict is None or record.verdict == STALE:
+                self.verdict, self.reason = record.verdict, record.reason
+        return True
+
+
+class MonitorModel:
+    """All markets that a monitor has heard of."""
+
+    def __init__(self, started_ns: int) -> None:
+        self.markets: dict[str, MarketView] = {}
+        self.records = 0
+        self.bad = 0
+        self.unshown = 0  # records of markets beyond MARKETS_KEPT
+        self.last_ns = started_ns
+        self.is_silent = False
+        self._notices: deque[Notice] = deque(maxlen=NOTICES_KEPT)
+
+    def receive(self, channel: str, text: bytes, now_ns: int) -> Record | None:
+        """Take one message; return its record when it is readable and new."""
+        self.last_ns = now_ns
+        if self.is_silent:
+            self.is_silent = False
+            self._notices.append(Notice(None, "records arrive again"))
+        kind = channel.partition(":")[0]
+        try:
+            record = _DECODERS[kind].decode(text)
+        except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+            self.bad += 1
+            what = f"no kind of record: {exc}" if isinstance(exc, KeyError) else str(exc)
+            self._notices.append(Notice(None, f"bad record on {channel[:80]}: {what}: {text[:80]!r}"))
+            return None
+        name = record.market or record.inst_id
+        view = self.markets.get(name)
+        if view is None:
+            if len(self.markets) >= MARKETS_KEPT:
+                self.unshown += 1
+                return record
+            view = self.markets[name] = MarketView(name)
+        if view.is_silent:
+            view.is_silent = False
+            self._notices.append(Notice(name, "the feed is back"))
+        if not view.receive(kind, record, now_ns):
+            return None
+        self.records += 1
+        return record
+
+    def receive_time(self, now_ns: int) -> None:
+        """Notice silence; call it a few times a second."""
+        limit_ns = int(SILENT_AFTER_S * NS_PER_S)
+        for view in self.markets.values():
+            if not view.is_silent and now_ns - view.last_ns >= limit_ns:
+                view.is_silent = True
+                self._notices.append(
+                    Notice(
+                        view.market, f"the feed is silent: no record, no heartbeat for {SILENT_AFTER_S:g} s"
+                    )
+                )
+        if not self.is_silent and now_ns - self.last_ns >= limit_ns:
+            self.is_silent = True
+            what = "nothing arrives any more" if self.markets else "nothing has arrived: is a feed running?"
+            self._notices.append(
+                Notice(None, f"{what} ({SILENT_AFTER_S:g} s; channels: {', '.join(CHANNELS)})")
+            )
+
+    def notices_received(self) -> list[Notice]:
+        """Return the notices since the last call, and forget them."""
+        notices = list(self._notices)
+        self._notices.clear()
+        return notices
