@@ -98,7 +98,7 @@ find_pip() { # -> pip (a python that has it); uses python; exit code 2 where the
 }
 
 apt_install() {
-    local install=(apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=60 "$1")
+    local install=(apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=60 -o Dpkg::Use-Pty=0 "$1")
     export DEBIAN_FRONTEND=noninteractive
     # A machine that was never updated knows no package. Standard output belongs to the verb.
     "${install[@]}" >&2 2>/dev/null || { apt-get update -qq >&2 && "${install[@]}" >&2; }

@@ -65,6 +65,7 @@ echo "uv $1 ${{*:2}} index=${{UV_DEFAULT_INDEX:-}}" >>"$STAND_IN_LOG"
 [[ -z ${{UV_FAILS:-}} ]] || exit 1
 if [[ $1 == venv ]]; then exec {python} -m venv --without-pip "${{@: -1}}"; fi
 if [[ $1 == pip ]]; then
+    trap 'exit 130' INT  # as the real one: it says that it was interrupted, and is not killed by it
     [[ -z ${{UV_SLOW:-}} ]] || {{ touch "$STAND_IN_LOG.installing"; sleep "$UV_SLOW"; }}
     exit "${{UV_SYNC_FAILS:-0}}"
 fi
@@ -301,6 +302,25 @@ def test_a_changed_lock_file_is_installed_into_the_same_environment(ready: Check
     assert len(ready.calls("uv pip sync")) == 2
 
 
+def test_an_interrupted_update_is_not_ready_for_the_lock_file_before_it_either(ready: Checkout) -> None:
+    """Back on the old commit the old lock file counts again, and what is installed is half the new one."""
+    before = (ready.root / "requirements.lock").read_text()
+    (ready.root / "requirements.lock").write_text("# another\n")
+    with ready.start(UV_SLOW="50") as process:
+        wait_for(lambda: ready.log.with_suffix(".installing").exists(), process)
+        os.killpg(process.pid, signal.SIGKILL)
+    (ready.root / "requirements.lock").write_text(before)
+    assert "making the environment" in ready.run().stderr
+
+
+def test_a_verb_starts_while_the_tools_of_the_tests_are_being_installed(ready: Checkout) -> None:
+    with ready.start("test", UV_SLOW="50") as process:
+        wait_for(lambda: ready.log.with_suffix(".installing").exists(), process)
+        done = ready.run("exit", "0")
+        os.killpg(process.pid, signal.SIGKILL)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_environment_whose_python_went_away_is_made_anew(ready: Checkout) -> None:
     (ready.root / ".venv" / "bin" / "python").unlink()
     assert ready.run().returncode == 0
@@ -407,6 +427,7 @@ def test_the_exit_code_of_test_is_that_of_the_first_failure(ready: Checkout) -> 
     assert len(ran(done)) == 4
     assert "failed: mypy,pytest" in done.stderr
     assert ready.run("test", pytest_exit="5").returncode == 5
+    assert ready.run("test", ruff_exit="4", mypy_exit="3").returncode == 4
 
 
 def test_an_environment_with_the_tools_of_the_tests_keeps_them(ready: Checkout) -> None:
