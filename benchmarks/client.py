@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load_server import pin
+from benchmarks.cores import pin
 from benchmarks.streams import BASE_MS, STREAMS, Recorded
 
 CHECK_MASK = 31  # tops of every 32nd message are compared, unless all are asked for
@@ -167,9 +167,11 @@ def main() -> None:
     parser.add_argument("--sent", help="where the server writes its sending times")
     parser.add_argument("--check-all", action="store_true", help="compare the top after every message")
     parser.add_argument("--snapshots", action="store_true", help="the server's stream has snapshots")
+    parser.add_argument("--unpinned", action="store_true", help="use every core, for clients of busy threads")
     parser.add_argument("--redis-port", type=int, default=0)
     options = parser.parse_args()
-    pin(1)
+    if not options.unpinned:
+        pin(1)
     module, _, variant = options.contender.partition(":")
     contender = importlib.import_module(f"benchmarks.contenders.{module}")
     session = Session(options)

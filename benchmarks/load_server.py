@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import mmap
-import os
 import socket
 import struct
 import sys
@@ -24,6 +23,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cores import pin
 from benchmarks.streams import SNAPSHOT_EVERY, STREAMS, Recorded, frame
 
 WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -221,13 +221,6 @@ class Connection(threading.Thread):
             self.wants_snapshot.clear()
             return self.load.snapshots[index]
         return b"" if index in self.load.dropped else self.load.frame(index)
-
-
-def pin(core: int) -> None:
-    """Stay on one core where the machine has two or more, so that client and server share none."""
-    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
 def main() -> None:

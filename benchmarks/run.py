@@ -82,6 +82,7 @@ def run_one(python: Path, scenario: Scenario, contender: Contender, folder: Path
         server += ["--sent", str(sent)]
         client += ["--sent", str(sent)]
     client += ["--check-all"] * scenario.check_all + ["--snapshots"] * (scenario.drop > 0)
+    client += ["--unpinned"] * scenario.unpinned
     with contextlib.ExitStack() as stack:
         arrived = folder / "arrived"
         if scenario.needs_redis:

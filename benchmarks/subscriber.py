@@ -16,7 +16,7 @@ from pathlib import Path
 
 import hiredis
 
-from benchmarks.load_server import pin
+from benchmarks.cores import pin
 from benchmarks.streams import BASE_MS
 
 
