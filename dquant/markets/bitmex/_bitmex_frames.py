@@ -71,7 +71,7 @@ class TradeRow(msgspec.Struct, gc=False):
     """A print; what is not ``Regular`` (index ticks, settlement) is no trade and may lack its side."""
 
     symbol: str
-    side: Literal["Buy", "Sell"] | None = None
+    side: str | None = None
     size: float | None = None
     price: float | None = None
     trade_id: str | None = msgspec.field(default=None, name="trdMatchID")

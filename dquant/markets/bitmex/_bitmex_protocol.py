@@ -343,9 +343,10 @@ class BitmexPublicProtocol:
         )
 
     def _receive_trade(self, row: TradeRow, is_partial: bool, ts_recv: int) -> None:
-        if is_partial or row.kind not in (None, "Regular"):
+        # Index symbols begin with a dot; before trdType came, nothing else told their ticks from trades.
+        if is_partial or row.kind not in (None, "Regular") or row.symbol[:1] == ".":
             return
-        if row.side is None or not (row.price or 0.0) > 0.0 or not (row.size or 0.0) > 0.0:
+        if row.side not in ("Buy", "Sell") or not (row.price or 0.0) > 0.0 or not (row.size or 0.0) > 0.0:
             self.quarantined += 1
             return
         self._events.append(
