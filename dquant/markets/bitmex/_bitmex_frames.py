@@ -15,7 +15,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.constants import NS_PER_MS
 from dquant.errors import RemoteProtocolError
 
 # What msgspec raises on text from outside; RecursionError on absurd nesting.
@@ -27,6 +27,9 @@ ABSENT = msgspec.Raw(b"{}")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+# How a time with milliseconds ends, and what that adds to its second.
+_MILLIS: Final = {f".{ms:03}Z": ms * NS_PER_MS for ms in range(1000)}
 
 _STATES: Final = {
     "Open": "live",
@@ -232,13 +235,13 @@ def connections_left(envelope: Envelope) -> int | None:
 
 
 class IsoClock:
-    """Turns ISO 8601 UTC text into ns since the epoch, and remembers the last text and its minute."""
+    """Turns ISO 8601 UTC text into ns since the epoch, and remembers the last text and its second."""
 
-    __slots__ = ("_minute", "_minute_ns", "_ns", "_text")
+    __slots__ = ("_ns", "_second", "_second_ns", "_text")
 
     def __init__(self) -> None:
         self._text, self._ns = "", 0
-        self._minute, self._minute_ns = "", 0
+        self._second, self._second_ns = "", 0
 
     def ns(self, text: str | None, default: int) -> int:
         """Return the time; ``default`` where there is none or it cannot be read."""
@@ -246,16 +249,17 @@ class IsoClock:
             return self._ns
         if not text:
             return default
-        try:
-            # 2025-09-30T14:09:00.537Z: within one minute only seconds and milliseconds change.
-            if text[:17] == self._minute and len(text) == 24 and text[19] == "." and text[23] == "Z":
-                ns = self._minute_ns + int(text[17:19]) * NS_PER_S + int(text[20:23]) * NS_PER_MS
-            else:
+        # 2025-09-30T14:09:00.537Z: within one second only the end changes.
+        millis = _MILLIS.get(text[19:])
+        if millis is not None and text[:19] == self._second:
+            ns = self._second_ns + millis
+        else:
+            try:
                 ns = ns_of_iso(text)
-                if len(text) == 24 and text[23] == "Z":
-                    self._minute, self._minute_ns = text[:17], ns_of_iso(text[:17] + "00Z")
-        except (ValueError, OverflowError):
-            return default
+            except (ValueError, OverflowError):
+                return default
+            if millis is not None:
+                self._second, self._second_ns = text[:19], ns - millis
         self._text, self._ns = text, ns
         return ns
 
