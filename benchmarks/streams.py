@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 SEED = 7
-VERSION = 3  # of the streams: a change here makes the cached ones be made again
+VERSION = 4  # of the streams: a change here makes the cached ones be made again
 BASE_MS = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 CACHE = Path(__file__).resolve().parent.parent / ".tools" / "bench-streams"
 SNAPSHOT_EVERY = 100  # messages between the snapshots that a resubscribing client can get
@@ -172,10 +172,22 @@ class Generator:
         if self.stream.venue == "bitmex":
             return self._bitmex_update(index)
         changed: dict[str, dict[int, tuple[int, int]]] = {"asks": {}, "bids": {}}
+        fresh: set[tuple[str, int]] = set()  # levels that this very message brought
         for _ in range(self._change_count()):
             name, side = self.random.choice((("asks", self.asks), ("bids", self.bids)))
-            tick, size, mark = self._change(self._kind_for(side, (0.6, 0.2, 0.2)), side)
-            changed[name][tick] = (size, 0 if size == 0 else mark)
+            kind = self._kind_for(side, (0.6, 0.2, 0.2))
+            tick, size, mark = self._change(kind, side)
+            if kind == "insert" and tick not in changed[name]:
+                fresh.add((name, tick))
+            if size:
+                changed[name][tick] = (size, mark)
+            elif (name, tick) in fresh:  # came and went within this message: nobody hears of it
+                fresh.remove((name, tick))
+                del changed[name][tick]
+            else:
+                changed[name][tick] = (0, 0)
+        if not changed["asks"] and not changed["bids"]:
+            return self.update(index)
         before = self.seq_id
         self.seq_id += self.random.randint(1, 20)
         sides = {
