@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dquant.constants import HEARTBEAT_S, STOP_TIMEOUT_S
 from dquant.errors import ConfigError, MarketError, WrongThreadError
@@ -66,6 +66,16 @@ FLAGS: dict[str, type] = {
 # A loop that has not beaten for this long may hold old prices for live ones.
 STALLED_S = 3.0
 CALLBACK_ERRORS_LOGGED = 5
+
+
+class SideExit(Protocol):
+    """What runs in a market's loop beside it, e.g. a publisher."""
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+
+    async def close(self) -> None:
+        """Hand on what waits, with a deadline, and end."""
 
 
 class _Waiter:
@@ -119,7 +129,7 @@ class Market(threading.Thread):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._started_up = threading.Event()
-        self._exits: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._exits: list[SideExit] = []
         self._price_seq = 0
         self._was_live = False
         self._last_state = ""
@@ -132,7 +142,7 @@ class Market(threading.Thread):
         """Run the market's loop; ``start`` and ``stop`` are the doors."""
         sys.setswitchinterval(self._switch_interval_s)
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(self._run())
         except asyncio.CancelledError:
             pass
@@ -159,10 +169,10 @@ class Market(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._started_up.set()
+        for exit_ in self._exits:
+            exit_.start()
         try:
             async with asyncio.TaskGroup() as group:
-                for exit_ in self._exits:
-                    group.create_task(exit_())
                 group.create_task(self.keep_connect())
                 group.create_task(self._beat())
                 if self._depth_levels:
@@ -170,6 +180,8 @@ class Market(threading.Thread):
         finally:
             self._set_stale("closed", "stopped")
             self._tell("closed", "stopped")
+            for exit_ in self._exits:
+                await exit_.close()
 
     async def keep_connect(self) -> None:
         """Stay connected to the venue until cancelled; runs in the market's loop."""
@@ -212,9 +224,9 @@ class Market(threading.Thread):
 
     # -- doors for other threads ---------------------------------------------------------------
 
-    def attach(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine in this market's loop for as long as it lives; call before ``start``."""
-        self._exits.append(run)
+    def attach(self, side_exit: SideExit) -> None:
+        """Run a side exit in this market's loop until after the last record; call before ``start``."""
+        self._exits.append(side_exit)
 
     def register_callbacks(self, callbacks: Mapping[str, Callback]) -> None:
         """Call functions for every record of a kind, in the market's own thread.
@@ -252,9 +264,9 @@ class Market(threading.Thread):
         }
 
     def get_depth(self, levels: int = 20, timeout_s: float = 1.0) -> dict[str, list[dict[str, float]]] | None:
-        """Return the best levels ``{"asks": [{"price", "amount"}, …], "bids": […]}``, or ``None`` while stale.
+        """Return ``{"asks": [{"price", "amount"}, …], "bids": […]}``, best first, or ``None`` while stale.
 
-        Blocks the calling thread for at most ``timeout_s``; no answer in time is ``None`` too.
+        Blocks the calling thread for at most ``timeout_s``; no answer in time is ``None``.
         """
         if self.price.verdict != LIVE:
             return None
@@ -499,7 +511,8 @@ class Market(threading.Thread):
             logger.exception("%s: a %s callback failed", self.market_name, kind)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's loops, or ``None`` for asyncio's own where it is not installed."""
     try:
         import uvloop
     except ImportError:

@@ -296,7 +296,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dquant.config import cfg
 
     return run_monitor(
-        options.channels, cfg.redis(), duration=options.duration, count=options.count, as_json=options.json
+        options.channels,
+        RedisSettings.from_config(cfg),
+        duration=options.duration,
+        count=options.count,
+        as_json=options.json,
     )
 
 

@@ -129,6 +129,20 @@ class RedisSettings:
             raise ConfigError("not of the form scheme://[user:password@]host:port[/db]", key) from None
         return cls(**{**more, **{name: value for name, value in given.items() if value is not None}})
 
+    @classmethod
+    def from_config(cls, cfg: Any) -> "RedisSettings":
+        """Read the keys of ``[redis]``; ``redis_url`` stands before host and port.
+
+        Raises:
+            ConfigError: The keys do not go together, or the URL has none of the forms above.
+
+        """
+        given = {"user": cfg.redis_user or None, "password": cfg.redis_password or None, "db": cfg.redis_db}
+        if cfg.redis_url:
+            return cls.from_url(cfg.redis_url, key=f"{cfg.source_of('redis_url')} [redis_url]", **given)
+        key = f"{cfg.source_of('redis_host')} [redis_host/redis_port]"
+        return cls(host=cfg.redis_host, port=cfg.redis_port, key=key, **given)
+
     @property
     def address(self) -> str:
         """The address as a person would write it, without credentials."""

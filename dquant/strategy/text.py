@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from dquant.constants import NS_PER_MS, NS_PER_S
-from dquant.model.events import LIVE, Difference, Price
+from dquant.model.events import LIVE, Difference, Health, Price
 
 SIMULATED = "SIMULATED"
 NOTHING = "—"
@@ -35,14 +35,26 @@ def json_line(record: Difference | Price) -> bytes:
     return _encode(record)
 
 
-def plain_line(record: Difference | Price) -> str:
-    """Return the record as one line for a person, without the line break."""
+def plain_line(record: Difference | Price, mark: str | None = None) -> str:
+    """Return the record as one line for a person, without the line break.
+
+    ``mark`` says where prices come from that are neither live nor simulated, e.g. from a tape.
+    """
     parts = [format_time(record.ts_recv)]
-    if is_simulated(record.environment):
-        parts.append(SIMULATED)
+    if mark or is_simulated(record.environment):
+        parts.append(mark or SIMULATED)
     parts.append("LIVE " if record.verdict == LIVE else "STALE")
     parts.append(_difference_text(record) if isinstance(record, Difference) else _price_text(record))
     return "  ".join(parts)
+
+
+def health_line(health: Health) -> str:
+    """Return a change of a market's state as one line for a person, without the line break."""
+    parts = [format_time(health.ts_recv)]
+    if is_simulated(health.environment):
+        parts.append(SIMULATED)
+    parts += [f"{health.market:<{_MARKET_WIDTH}}", health.state, one_line(health.reason or "")]
+    return "  ".join(parts).rstrip()
 
 
 def _difference_text(difference: Difference) -> str:

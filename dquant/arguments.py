@@ -1,0 +1,165 @@
+"""The command line: verbs, options and their help; nothing here does anything.
+
+Options may stand before or after the verb, as the original had them before it. A mistake
+is one line on standard error and exit code 2.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dquant import __version__
+from dquant.constants import EXIT_USAGE
+
+DEFAULT_VERB = "watch"
+
+# verb -> one line of help; the README's table is compared with this by a test.
+VERBS = {
+    "watch": "show the live difference between the markets; trades nothing",
+    "feed": "publish prices, depth, trades and health of the markets to Redis until stopped",
+    "exec": "run a strategy that trades, on its own exchange connections (not yet)",
+    "rexec": "the same strategy, its prices from Redis (not yet)",
+    "monitor": "tail Redis channels: a table of every market, its rate, gaps, lag and verdict",
+    "simulate": "serve the simulated exchanges alone, for any client",
+    "record": "tape a session (not yet)",
+    "replay": "play a tape back through the same code and print every change of the top of a book",
+    "backtest": "run a strategy over tapes (not yet)",
+    "markets": "list the market names, and what they stand for",
+    "test": "run the project's tests (bash cli.sh test)",
+}
+NOT_YET = ("exec", "rexec", "record", "backtest")
+
+EXAMPLES = """\
+examples:
+  bash cli.sh                                       the markets and strategy of the configuration
+  bash cli.sh -m okex_future_btcusd_thisweek,bitmex_future_btcusd -s diff watch
+  bash cli.sh -m okex_swap_btcusd -s ticker --json watch --count 10
+  bash cli.sh feed                                  prices to Redis; then, in another terminal:
+  bash cli.sh monitor
+  bash cli.sh -m BTC-USD-SWAP replay session.jsonl.gz --json
+  DQUANTENV=pro bash cli.sh feed                    live exchanges instead of simulated ones
+
+environment:
+  DQUANTENV      dev (default: simulated exchanges) or pro (live); reads config/<DQUANTENV>.cfg
+  DQUANT_<KEY>   overrides a key of that file, e.g. DQUANT_REDIS_PORT=6380
+
+exit codes: 0 done, 1 failed running, 2 usage or configuration
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message} (see --help)\n")
+        sys.exit(EXIT_USAGE)
+
+
+def _at_least(least: float, kind: type[float] | type[int]) -> "type[float] | type[int]":
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not least < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not above {least:g}")
+        return value
+
+    parse.__name__ = "number"
+    return parse  # type: ignore[return-value]
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 (any free one) to 65535")
+    return value
+
+
+_port.__name__ = "port"
+
+
+def _common(*, is_top: bool) -> _Parser:
+    """Options of every verb; below the top they have no default, so that one given before the verb stays."""
+    parser = _Parser(add_help=False)
+    group = parser.add_argument_group("options of every verb")
+    group.add_argument(
+        "-m", "--markets", metavar="NAME,…", help="markets, comma-separated (replay: instruments)"
+    )
+    group.add_argument("-s", "--strategy", metavar="NAME", help="strategy: diff, ticker")
+    group.add_argument("-d", "--debug", action="store_true", help="log everything, wire frames included")
+    group.add_argument(
+        "--json", action="store_true", help="one JSON object a line on standard output, nothing else there"
+    )
+    group.add_argument("--count", type=_at_least(0, int), metavar="N", help="stop after N records")
+    group.add_argument("--duration", type=_at_least(0, float), metavar="SECONDS", help="stop after so long")
+    if not is_top:
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options; ends the process with code 2 on a mistake, 0 on ``--help``."""
+    parser = _Parser(
+        prog="dquant",
+        description="Watch, feed and trade the difference between dated Bitcoin futures and perpetuals.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_common(is_top=True)],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"dquant {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs (default: watch)")
+    for verb, words in VERBS.items():
+        one = verbs.add_parser(
+            verb,
+            help=words,
+            description=f"{words[0].upper()}{words[1:]}.",
+            parents=[_common(is_top=False)],
+            epilog=_EPILOGS.get(verb),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if verb == "monitor":
+            one.add_argument(
+                "channels",
+                nargs="*",
+                metavar="CHANNEL",
+                help="channel names or patterns (default: price health), e.g. 'price:okex_*'",
+            )
+        elif verb == "replay":
+            one.add_argument("tape", metavar="TAPE", help="a tape, plain or .gz or .zst")
+            one.add_argument(
+                "--speed",
+                type=_at_least(0, float),
+                metavar="X",
+                help="times the tape's own pace (default: as fast as it can)",
+            )
+        elif verb == "simulate":
+            for door in ("okex", "bitmex", "control"):
+                one.add_argument(
+                    f"--{door}-port", type=_port, default=0, metavar="PORT", help="default: a free one"
+                )
+            one.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+            one.add_argument(
+                "--seed", type=int, metavar="N", help="repeats the prices (default: simulator_seed)"
+            )
+            one.add_argument(
+                "--speed", type=_at_least(0, float), default=1.0, metavar="X", help="speed of its clock"
+            )
+            one.add_argument(
+                "--start", metavar="UTC", help="where its clock starts, e.g. 2026-11-27T07:59:00Z"
+            )
+    options = parser.parse_args(argv)
+    if options.verb is None:
+        options.verb = DEFAULT_VERB
+    return options
+
+
+_EPILOGS = {
+    "watch": "A live view on a terminal, one line a change when piped. In dev the exchanges are simulated.",
+    "feed": "Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md.",
+    "monitor": "A live table on a terminal, lines when piped, the records themselves with --json.",
+    "replay": "Prices go to standard output, the summary to standard error. -m filters by instrument.",
+    "simulate": "Prints its addresses first; docs/simulator.md has the control door.",
+    "markets": "Names are <exchange>_<kind>_<pair>[_<alias>].",
+}

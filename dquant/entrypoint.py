@@ -1,0 +1,522 @@
+"""The verbs: wiring, signals and exit codes. The only module that knows all rooms.
+
+Everything that can be wrong with a command line or a configuration is said before
+anything connects. Rooms that a verb does not need are not imported.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dquant import arguments, log
+from dquant.config import MyConfiguration
+from dquant.constants import EXIT_DONE, EXIT_FAILED, NS_PER_S, STOP_TIMEOUT_S
+from dquant.errors import ConfigError, DquantError, RemoteProtocolError
+from dquant.model.events import Health, Price
+from dquant.util import now_ns
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from dquant.datafeed import Datafeed
+    from dquant.markets.face import MarketSpec
+    from dquant.pipeline.redis_link import RedisSettings
+    from dquant.strategy.view import Screen
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parent.parent
+REPLAYED = "REPLAYED"
+REFRESH_S = 0.25  # a terminal is redrawn at most four times a second
+STRATEGY_TIME_S = 0.5
+# Markets are told to stop first; what is left of the five seconds belongs to output and servers.
+MARKETS_STOP_S = STOP_TIMEOUT_S - 2.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    options = arguments.parse(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(options)
+    except DquantError as exc:
+        sys.stderr.write(f"dquant {options.verb}: {exc}\n")
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return EXIT_DONE
+    except BrokenPipeError:
+        # The reader of a pipe went away; Python would flush again at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def _dispatch(options: Namespace) -> int:
+    if options.verb in arguments.NOT_YET:
+        raise ConfigError(
+            f"{options.verb} is not built yet; there are watch, feed, monitor, simulate, replay"
+        )
+    if options.verb == "test":
+        raise ConfigError("the tests are run by: bash cli.sh test")
+    cfg = MyConfiguration()
+    return _VERBS[options.verb](options, cfg)
+
+
+# -- what several verbs need -------------------------------------------------------------------
+
+
+def _names(options: Namespace, cfg: MyConfiguration) -> tuple[list[str], str]:
+    """Return the market names, and where they were given."""
+    if options.markets is None:
+        return cfg.markets, f"{cfg.source_of('markets')} [markets]"
+    return [name.strip() for name in options.markets.split(",") if name.strip()], "-m"
+
+
+def _check_simulation(cfg: MyConfiguration) -> None:
+    if cfg.simulated_venues and not cfg.is_simulated:
+        source = cfg.source_of("simulated_venues")
+        raise ConfigError("simulated_venues: simulated prices must not pass for live ones; use dev", source)
+
+
+def _is_screen(options: Namespace) -> bool:
+    return not options.json and sys.stdout.isatty()
+
+
+def _set_up_log(options: Namespace, cfg: MyConfiguration) -> log.LastWords:
+    level = "debug" if options.debug else cfg.log_level
+    owns_terminal = _is_screen(options) and sys.stderr.isatty() and options.verb in ("watch", "feed")
+    return log.set_up(options.verb, level, ROOT / cfg.log_dir, owns_terminal=owns_terminal)
+
+
+@dataclass
+class _Limits:
+    """When a verb ends by itself."""
+
+    count: int | None
+    seen: int = 0
+
+    def take(self, records: int = 1) -> bool:
+        """Count records; tell whether that was the last one."""
+        self.seen += records
+        return self.count is not None and self.seen >= self.count
+
+    def left(self) -> int | None:
+        """Return how many records may still come; ``None`` without a limit."""
+        return None if self.count is None else max(0, self.count - self.seen)
+
+
+def _run_until_stopped(options: Namespace, run: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine that ends soon after its event is set: by a signal or by ``--duration``."""
+
+    async def supervise() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if options.duration is not None:
+            loop.call_later(options.duration, stop.set)
+        return await run(stop)
+
+    from dquant.markets.market import loop_factory
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(supervise())
+
+
+@contextlib.contextmanager
+def _venues(specs: Sequence["MarketSpec"], cfg: MyConfiguration) -> Iterator[dict[str, tuple[str, str]]]:
+    """Start simulated venues for those without an address; give REST and websocket address of each."""
+    missing = sorted({spec.venue for spec in specs if not getattr(cfg, f"{spec.venue}_ws_url")})
+    if not missing or not cfg.simulated_venues:
+        yield {}
+        return
+    from dquant.simulator.process import start_child
+
+    child = start_child(seed=cfg.simulator_seed)
+    try:
+        yield {venue: child.addresses[venue] for venue in missing}
+    finally:
+        child.stop()
+
+
+def redis_settings(cfg: MyConfiguration) -> "RedisSettings":
+    """Return where Redis is, by the keys of ``[redis]``."""
+    from dquant.pipeline.redis_link import RedisSettings
+
+    return RedisSettings.from_config(cfg)
+
+
+# -- watch -------------------------------------------------------------------------------------
+
+
+def _watch(options: Namespace, cfg: MyConfiguration) -> int:
+    from dquant.datafeed import Datafeed
+    from dquant.markets.market_factory import check_venues_open, create_markets, specs_of
+    from dquant.strategy.strategy import create_strategy
+    from dquant.strategy.view import create_screen
+
+    names, source = _names(options, cfg)
+    specs = specs_of(names, source)
+    strategy_name = options.strategy or cfg.strategy
+    strategy_source = None if options.strategy else cfg.source_of("strategy")
+    strategy = create_strategy(strategy_name, names, cfg.environment, strategy_source)
+    check_venues_open(specs, cfg)
+    _check_simulation(cfg)
+    last_words = _set_up_log(options, cfg)
+    with _venues(specs, cfg) as addresses:
+        feed = Datafeed(create_markets(names, cfg, addresses))
+        screen = create_screen(strategy)
+        if _is_screen(options):
+            return _run_until_stopped(
+                options, lambda stop: _watch_screen(options, feed, screen, last_words, stop)
+            )
+        return _run_until_stopped(options, lambda stop: _watch_lines(options, feed, screen, stop))
+
+
+async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", stop: asyncio.Event) -> int:
+    from dquant.output import LineWriter
+    from dquant.strategy.text import ChangeFilter, json_line, plain_line
+
+    limits = _Limits(options.count)
+    changes = ChangeFilter()
+    out = LineWriter()
+    timed_at = 0.0
+
+    def show(records: Sequence[Any]) -> bool:
+        for record in records:
+            if not changes.is_change(record):
+                continue
+            shown = msgspec.structs.replace(record, ts_pub=now_ns()) if isinstance(record, Price) else record
+            out.write(json_line(shown) if options.json else plain_line(shown).encode())
+            if limits.take():
+                return True
+        return False
+
+    with _running(feed):
+        try:
+            while not (stop.is_set() or out.is_broken):
+                events = await _next_or_stop(feed, stop, REFRESH_S)
+                if any(show(screen.update(event)) for event in events):
+                    break
+                if time.monotonic() - timed_at > STRATEGY_TIME_S:
+                    timed_at = time.monotonic()
+                    if show(screen.on_time(now_ns())):
+                        break
+                if feed.failed():
+                    break
+        finally:
+            code = await _stop_feed(feed)
+            out.close()
+            if out.dropped:
+                logger.warning("%d lines dropped: the reader of standard output was too slow", out.dropped)
+    return code
+
+
+async def _watch_screen(
+    options: Namespace, feed: "Datafeed", screen: "Screen", last_words: log.LastWords, stop: asyncio.Event
+) -> int:
+    limits = _Limits(options.count)
+    with _running(feed), _live() as live:
+        drawn_at = 0.0
+        try:
+            while not stop.is_set() and not feed.failed():
+                events = await _next_or_stop(feed, stop, REFRESH_S)
+                done = [limits.take(len(screen.update(event))) for event in events]
+                now = time.monotonic()
+                if now - drawn_at >= REFRESH_S:
+                    drawn_at = now
+                    footer = f"{feed.conflated} conflated" if feed.conflated else ""
+                    _draw(live, screen, footer, last_words.text)
+                if any(done):
+                    break
+        finally:
+            code = await _stop_feed(feed)
+    return code
+
+
+@contextlib.contextmanager
+def _running(feed: "Datafeed", *, wants_prices: bool = True) -> Iterator[None]:
+    feed.start(wants_prices=wants_prices)
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked at again
+    yield
+
+
+async def _next_or_stop(feed: "Datafeed", stop: asyncio.Event, timeout_s: float) -> list[Price | Health]:
+    """Wait for events, but no longer than a stop takes to be noticed."""
+    if stop.is_set():
+        return []
+    return await feed.next_events(timeout_s)
+
+
+async def _stop_feed(feed: "Datafeed") -> int:
+    alive = await feed.stop(MARKETS_STOP_S)
+    for name in alive:
+        logger.error("%s did not stop in %g s", name, MARKETS_STOP_S)
+    for market in feed.failed():
+        sys.stderr.write(f"dquant: {market.market_name} failed: {market.failure}\n")
+    return EXIT_FAILED if alive or feed.failed() else EXIT_DONE
+
+
+def _live() -> "Live":
+    from rich.console import Console
+    from rich.live import Live
+
+    return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")
+
+
+def _draw(live: "Live", screen: "Screen", footer: str, last_words: str) -> None:
+    from rich.console import Group, RenderableType
+    from rich.text import Text
+
+    width = live.console.width
+    lines: list[RenderableType] = [screen.render(now_ns(), width), Text(footer, style="dim")]
+    if last_words:
+        lines.append(Text(last_words[: width - 1], style="yellow"))
+    live.update(Group(*lines), refresh=True)
+
+
+# -- feed --------------------------------------------------------------------------------------
+
+
+def _feed(options: Namespace, cfg: MyConfiguration) -> int:
+    from dquant.datafeed import Datafeed
+    from dquant.markets.market_factory import check_venues_open, create_markets, specs_of
+    from dquant.pipeline.valkey_child import Keeper
+
+    names, source = _names(options, cfg)
+    specs = specs_of(names, source)
+    check_venues_open(specs, cfg)
+    _check_simulation(cfg)
+    settings = redis_settings(cfg)
+    last_words = _set_up_log(options, cfg)
+    keeper = Keeper(settings, cfg.environment)
+    keeper.start()
+    try:
+        with _venues(specs, cfg) as addresses:
+            feed = Datafeed(create_markets(names, cfg, addresses))
+            feed.publish_to(settings, streams=cfg.redis_streams, stream_length=cfg.redis_stream_length)
+            return _run_until_stopped(
+                options, lambda stop: _feed_until(options, feed, settings.address, last_words, stop)
+            )
+    finally:
+        keeper.stop()
+
+
+async def _feed_until(
+    options: Namespace, feed: "Datafeed", address: str, last_words: log.LastWords, stop: asyncio.Event
+) -> int:
+    from dquant.output import LineWriter
+    from dquant.strategy.strategy import create_strategy
+    from dquant.strategy.text import health_line
+    from dquant.strategy.view import create_screen
+
+    names = [market.market_name for market in feed.markets]
+    environment = feed.markets[0].environment
+    screen = create_screen(create_strategy("ticker", names, environment))
+    is_screen = _is_screen(options)
+    out = None if is_screen else LineWriter()
+    if out is not None and not options.json:
+        mark = "SIMULATED " if environment == "dev" else ""
+        out.write(f"feeding {mark}{', '.join(names)} to {address}".encode())
+    with _running(feed, wants_prices=False), _live() if is_screen else contextlib.nullcontext() as live:
+        try:
+            while not stop.is_set() and not feed.failed():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REFRESH_S):
+                        await stop.wait()
+                for health in feed.take_health():
+                    screen.update(health)
+                    if out is not None and options.json:
+                        out.write(msgspec.json.encode(health))
+                    elif out is not None and health.state != "heartbeat":
+                        out.write(health_line(health).encode())
+                published = sum(market.price.seq for market in feed.markets)
+                if live is not None:
+                    for market in feed.markets:
+                        screen.update(market.price)
+                    footer = f"to {address}: {published} prices, {feed.lost()} conflated or lost"
+                    _draw(live, screen, footer, last_words.text)
+                if options.count is not None and published >= options.count:
+                    break
+        finally:
+            code = await _stop_feed(feed)
+            if out is not None:
+                out.close()
+    return code
+
+
+# -- monitor, simulate -------------------------------------------------------------------------
+
+
+def _monitor(options: Namespace, cfg: MyConfiguration) -> int:
+    from dquant.pipeline.monitor_subscriber import run_monitor
+    from dquant.pipeline.valkey_child import Keeper
+
+    settings = redis_settings(cfg)
+    _set_up_log(options, cfg)
+    keeper = Keeper(settings, cfg.environment)
+    keeper.start()
+    try:
+        return run_monitor(
+            options.channels, settings, duration=options.duration, count=options.count, as_json=options.json
+        )
+    finally:
+        keeper.stop()
+
+
+def _simulate(options: Namespace, cfg: MyConfiguration) -> int:
+    from dquant.simulator.process import serve
+
+    _set_up_log(options, cfg)
+    return serve(
+        host=options.host,
+        okex_port=options.okex_port,
+        bitmex_port=options.bitmex_port,
+        control_port=options.control_port,
+        seed=cfg.simulator_seed if options.seed is None else options.seed,
+        speed=options.speed,
+        start=options.start,
+        as_json=options.json,
+        count=options.count,
+        duration=options.duration,
+    )
+
+
+# -- markets -----------------------------------------------------------------------------------
+
+
+def _markets(options: Namespace, cfg: MyConfiguration) -> int:
+    from dquant.markets.market_factory import SPECS, VENUE_TITLES
+
+    rows = []
+    for spec in SPECS.values():
+        closed_at = getattr(cfg, f"{spec.venue}_closed_at")
+        rows.append(
+            {
+                "market": spec.name,
+                "venue": VENUE_TITLES[spec.venue],
+                "instrument": spec.inst_id or f"{spec.family}-<YYMMDD>",
+                "contract": spec.contract,
+                "code": spec.meta_code,
+                "title": spec.title,
+                "closed_at": closed_at or None,
+            }
+        )
+    if options.json:
+        for row in rows:
+            sys.stdout.write(json.dumps(row) + "\n")
+        return EXIT_DONE
+    columns = ("market", "venue", "instrument", "contract", "code", "title")
+    widths = {column: max(len(column), *(len(str(row[column])) for row in rows)) for column in columns}
+    sys.stdout.write("  ".join(column.ljust(widths[column]) for column in columns).rstrip() + "\n")
+    for row in rows:
+        text = "  ".join(str(row[column]).ljust(widths[column]) for column in columns).rstrip()
+        closed = f" (closed {row['closed_at']})" if row["closed_at"] else ""
+        sys.stdout.write(f"{text}{closed}\n")
+    return EXIT_DONE
+
+
+# -- replay ------------------------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    """A signal asked for the end of a verb that runs no loop."""
+
+
+def _stop_by_signal(number: int, frame: FrameType | None) -> None:
+    raise _Stopped
+
+
+def _replay(options: Namespace, cfg: MyConfiguration) -> int:
+    from dquant.strategy.text import json_line, plain_line
+    from dquant.tape.reader import BadRecord, read_tape
+    from dquant.tape.replayer import Replayer
+
+    path = Path(options.tape)
+    wanted = [name.strip() for name in (options.markets or "").split(",") if name.strip()]
+    replayer = Replayer(cfg.environment, wanted)
+    limits = _Limits(options.count)
+    bad_lines = 0
+    started, first_ts = time.monotonic(), None
+    write = sys.stdout.buffer.write
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop_by_signal)
+    try:
+        for item in read_tape(path):
+            if isinstance(item, BadRecord):
+                bad_lines += 1
+                sys.stderr.write(f"{path}:{item.line}: {item.what}\n")
+                continue
+            line, record = item
+            if first_ts is None:
+                first_ts = record.ts
+            if options.speed is not None:
+                _keep_pace(started, (record.ts - first_ts) / NS_PER_S / options.speed)
+            if options.duration is not None and time.monotonic() - started > options.duration:
+                break
+            try:
+                prices = replayer.receive(record)
+            except RemoteProtocolError as exc:
+                sys.stderr.write(f"{path}:{line}: quarantined: {exc}\n")
+                continue
+            left = limits.left()
+            for price in prices if left is None else prices[:left]:
+                write(json_line(price) if options.json else plain_line(price, REPLAYED).encode())
+                write(b"\n")
+            if prices and options.speed is not None:
+                sys.stdout.flush()
+            if limits.take(len(prices)):
+                break
+    except _Stopped:
+        pass
+    sys.stdout.flush()
+    _say_summary(
+        path, replayer.frames, replayer.changes, replayer.stale_reasons, replayer.quarantined, bad_lines
+    )
+    unseen = sorted(set(wanted) - set(replayer.instruments()))
+    if unseen:
+        sys.stderr.write(f"{path}: no book of {', '.join(unseen)} on this tape\n")
+    for venue, records in replayer.unknown_venues.items():
+        sys.stderr.write(f"{path}: {records} frames of {venue!r}, a venue that this program cannot read\n")
+    return EXIT_DONE
+
+
+def _keep_pace(started: float, due_s: float) -> None:
+    wait_s = started + due_s - time.monotonic()
+    if wait_s > 0:
+        sys.stdout.flush()
+        time.sleep(wait_s)
+
+
+def _say_summary(
+    path: Path, frames: int, changes: int, stale: Counter[str], quarantined: int, bad_lines: int
+) -> None:
+    reasons = "".join(f", {count} {reason}" for reason, count in stale.most_common())
+    sys.stderr.write(
+        f"{path}: {frames} frames, {changes} changes, {sum(stale.values())} stale periods{reasons}, "
+        f"{quarantined} quarantined frames, {bad_lines} bad lines\n"
+    )
+
+
+_VERBS: dict[str, Callable[[Namespace, MyConfiguration], int]] = {
+    "watch": _watch,
+    "feed": _feed,
+    "monitor": _monitor,
+    "simulate": _simulate,
+    "markets": _markets,
+    "replay": _replay,
+}

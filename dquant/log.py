@@ -1,0 +1,76 @@
+"""Logging: standard error for people, a bounded file for the morning after.
+
+Secrets never reach a record: nothing here or elsewhere logs a configuration value, and
+what a redacting filter would have to catch is not put into messages in the first place.
+"""
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import sys
+from pathlib import Path
+
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+FILE_BYTES = 10 * 1024 * 1024
+FILES_KEPT = 3  # older parts of one process's log
+PROCESSES_KEPT = 20  # logs of earlier processes
+
+
+class LastWords(logging.Handler):
+    """Keeps the newest warning for a screen that owns the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message."""
+        self.text = record.getMessage()
+
+
+def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> LastWords:
+    """Send records to standard error and to ``directory/dquant-<verb>-<pid>.log``.
+
+    Args:
+        verb: Names the file.
+        level: ``debug info warning error``.
+        directory: Made if it is missing; a folder that cannot be written is said once and done without.
+        owns_terminal: Whether a screen is drawn there; records then go to the file and to the result only.
+
+    """
+    root = logging.getLogger("dquant")
+    root.setLevel(level.upper())
+    root.propagate = False
+    formatter = logging.Formatter(FORMAT)
+    last_words = LastWords()
+    root.addHandler(last_words)
+    if not owns_terminal:
+        stream = logging.StreamHandler(sys.stderr)
+        # The file has everything; a terminal gets wire frames only when somebody asks for them.
+        stream.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+        stream.setFormatter(formatter)
+        root.addHandler(stream)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _prune(directory)
+        file = logging.handlers.RotatingFileHandler(
+            directory / f"dquant-{verb}-{os.getpid()}.log",
+            maxBytes=FILE_BYTES,
+            backupCount=FILES_KEPT,
+            encoding="utf-8",
+            delay=True,
+        )
+    except OSError as exc:
+        root.warning("no log file in %s: %s", directory, exc.strerror)
+    else:
+        file.setFormatter(formatter)
+        root.addHandler(file)
+    return last_words
+
+
+def _prune(directory: Path) -> None:
+    logs = sorted(directory.glob("dquant-*.log*"), key=lambda path: path.stat().st_mtime)
+    for path in logs[: -PROCESSES_KEPT * (FILES_KEPT + 1)]:
+        with contextlib.suppress(OSError):
+            path.unlink()
