@@ -32,7 +32,9 @@ KINDS: dict[str, FaultKind] = {
         FaultKind("freeze", "one book says nothing more; the rest goes on", ("inst_id", "duration_s")),
         FaultKind("gap", "one book update is lost on the way", ("inst_id", "count"), True),
         FaultKind("reset", "sequence numbers start again lower, chain unbroken", ("inst_id", "count"), True),
-        FaultKind("idle", "an empty update whose seqId repeats the one before", ("inst_id", "count"), True),
+        FaultKind(
+            "idle", "an update without rows, its seqId that of the one before", ("inst_id", "count"), True
+        ),
         FaultKind("duplicate", "one book update comes twice", ("inst_id", "count"), True),
         FaultKind(
             "crossed", "one book update puts the best bid above the best ask", ("inst_id", "count"), True
@@ -47,6 +49,9 @@ KINDS: dict[str, FaultKind] = {
         FaultKind("slow", "everything comes `delay_ms` late", ("delay_ms", "conn_id", "duration_s")),
         FaultKind("silent", "half-open: nothing is sent any more, no pong either", ("conn_id", "duration_s")),
         FaultKind("refuse", "new connections and REST are refused", ("duration_s",)),
+        FaultKind("unknown", "bitmex: a level that nobody has changes and goes", ("inst_id", "count"), True),
+        FaultKind("sized_delete", "bitmex: a delete carries a size", ("inst_id", "count"), True),
+        FaultKind("early", "bitmex: a delta comes before the next partial", ("inst_id", "count"), True),
     )
 }
 _NUMBERS = {"duration_s", "delay_ms", "seconds", "count"}

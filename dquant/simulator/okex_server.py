@@ -76,7 +76,7 @@ class OkexServer:
         self.data_before_ack = self.options.data_before_ack
         self.faults = FaultBoard()
         self.counters: Counter[str] = Counter()
-        self.now_ns = flow.now_ns
+        self.now_ns, self._real_ns = flow.now_ns, 0
         self.listings: dict[str, Listing] = {}
         self.feeds: dict[str, InstrumentFeed] = {}
         self._flow = flow
@@ -105,6 +105,9 @@ class OkexServer:
         kind = _WS_PATHS.get(path)
         if kind is None:
             return Refusal(404, "no such websocket")
+        if self.faults.holds("refuse", real_ns):
+            self.counters["refused"] += 1
+            return Refusal(503, "Service Unavailable")
         limit = self.options.connections_per_second
         if limit:
             self._connected_ns = [time for time in self._connected_ns if time > real_ns - NS_PER_S]
@@ -196,7 +199,7 @@ class OkexServer:
 
     def publish(self, now_ns: int, real_ns: int) -> None:
         """Bring every listener up to this time, and do the housekeeping of connections."""
-        self.now_ns = now_ns
+        self.now_ns, self._real_ns = now_ns, real_ns
         if now_ns >= self._next_listing_ns:
             self._update_listings(now_ns, real_ns)
         if self._waiting:
@@ -212,6 +215,9 @@ class OkexServer:
     def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
         """Answer a REST request."""
         self.counters["rest"] += 1
+        if self.faults.holds("refuse", self._real_ns):
+            # A gateway's answer, not the venue's: no JSON.
+            return RestAnswer(503, b"<html><body>503 Service Unavailable</body></html>", {}, "text/html")
         return self._rest.answer(request, now_ns)
 
     def truth(self) -> dict[str, Any]:

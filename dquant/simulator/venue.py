@@ -81,9 +81,12 @@ class Venue(Protocol):
     """One simulated exchange without I/O."""
 
     name: str  # "okex", "bitmex"
-    ws_paths: tuple[str, ...]  # what a websocket may be opened on
     faults: FaultBoard
     counters: Counter[str]  # connections, subscribes, frames, errors, …
+
+    @property
+    def ws_paths(self) -> tuple[str, ...]:
+        """What a websocket may be opened on."""
 
     def connect(self, path: str, query: str, real_ns: int) -> VenueConnection | Refusal:
         """Take a new connection; ``query`` is the raw query string."""

@@ -1,0 +1,298 @@
+"""The simulated venues as a process: what ``simulate`` runs, and how a parent keeps one as its child.
+
+``serve`` runs in the calling process until SIGINT, SIGTERM, its duration or the end of its parent. With
+``as_json`` its first line on standard output is an object with addresses and keys, then one line an event
+of note; without, a readable page.
+
+``start_child`` starts the same in a process of its own and waits for that first line. The child has its own
+process group, so that a terminal's Ctrl-C reaches the parent alone, and it ends with its parent even
+after kill -9: its standard input is a pipe that closes, and the kernel tells it (Linux).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dquant.constants import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, NS_PER_S
+
+PARENT_CHECK_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+# The simulated account. These keys open nothing but a simulated venue, so they are no secret.
+KEYS: dict[str, dict[str, str]] = {
+    "okex": {
+        "apiKey": "51a11a7e-d000-4000-8000-000000000001",
+        "secret": "5EC0DE0000000000000000000000F00D",
+        "passphrase": "Simulated-1",
+    },
+    "bitmex": {"apiKey": "simulated-bitmex-key-001", "secret": "simulated-bitmex-secret-" + "0" * 24},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateOptions:
+    """What the simulated venues are started with.
+
+    Args:
+        okex_port: TCP port of OKX; 0 is a free one.
+        bitmex_port: TCP port of BitMEX.
+        control_port: TCP port of the control door.
+        host: Address to listen on.
+        seed: What everything random comes from.
+        start_ns: Virtual time at the start, ns since the Unix epoch; None is now.
+        speed: Virtual seconds in a real second; 0 only moves by the control door.
+        has_alias: Whether OKX instruments carry ``alias``.
+        duration_s: Ends by itself after this many real seconds; None runs until stopped.
+        as_json: JSON lines instead of a page to read.
+        parent_pid: Ends when this process is not its parent any more; None has no such parent.
+
+    """
+
+    okex_port: int = 0
+    bitmex_port: int = 0
+    control_port: int = 0
+    host: str = "127.0.0.1"
+    seed: int = 1
+    start_ns: int | None = None
+    speed: float = 1.0
+    has_alias: bool = True
+    duration_s: float | None = None
+    as_json: bool = False
+    parent_pid: int | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``simulate`` to a parser; ``options_from`` reads them."""
+    parser.add_argument("--okex-port", type=_port, default=0, metavar="PORT", help="port of OKX (free one)")
+    parser.add_argument(
+        "--bitmex-port", type=_port, default=0, metavar="PORT", help="port of BitMEX (free one)"
+    )
+    parser.add_argument(
+        "--control-port", type=_port, default=0, metavar="PORT", help="control door (free one)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="IP address to listen on (127.0.0.1)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same market (1)")
+    parser.add_argument("--start", metavar="TIME", help="virtual start, ISO 8601, UTC unless it says (now)")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="virtual seconds in a real one, 0 stands (1)"
+    )
+    parser.add_argument("--without-alias", action="store_true", help="OKX instruments carry no alias")
+
+
+def options_from(args: argparse.Namespace) -> SimulateOptions:
+    """Return the options of parsed arguments; ``duration`` and ``json`` are those every verb has.
+
+    Raises:
+        ValueError: A value is out of range.
+
+    """
+    import ipaddress
+    from datetime import UTC, datetime
+
+    start_ns = None
+    if args.start:
+        start = datetime.fromisoformat(args.start)
+        start = start if start.tzinfo is not None else start.replace(tzinfo=UTC)
+        start_ns = int(start.timestamp() * 1000) * (NS_PER_S // 1000)
+    if not 0.0 <= args.speed <= 1e6:
+        raise ValueError(f"--speed must be 0 to 1e6, not {args.speed:g}")
+    return SimulateOptions(
+        okex_port=args.okex_port,
+        bitmex_port=args.bitmex_port,
+        control_port=args.control_port,
+        host=str(ipaddress.ip_address(args.host)),
+        seed=args.seed,
+        start_ns=start_ns,
+        speed=args.speed,
+        has_alias=not args.without_alias,
+        duration_s=getattr(args, "duration", None),
+        as_json=bool(getattr(args, "json", False)),
+        parent_pid=getattr(args, "parent", None),
+    )
+
+
+def serve(options: SimulateOptions) -> int:
+    """Serve the venues until told to stop; return the exit code. Call it from the main thread."""
+    watch_parent(options.parent_pid)
+    try:
+        import uvloop
+    except ImportError:
+        runner = asyncio.Runner()
+    else:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        return runner.run(_serve(options))
+
+
+def addresses(base: Any) -> dict[str, Any]:
+    """Return the first line: where the venues are (``base(name)`` is an HTTP address), and their keys."""
+    okex, bitmex = base("okex"), base("bitmex")
+    return {
+        "okex": {"rest": okex, "ws": okex.replace("http://", "ws://", 1) + "/ws/v5"},
+        "bitmex": {"rest": bitmex, "ws": bitmex.replace("http://", "ws://", 1) + "/realtime"},
+        "control": base("control"),
+        "keys": KEYS,
+    }
+
+
+def watch_parent(parent_pid: int | None) -> None:
+    """Ask the kernel for SIGUSR2 when the parent dies; from the main thread, before anything else runs.
+
+    The kernel also sends it when only the parent's *thread* ends that started us, so the handler looks
+    whether the parent is still ours.
+    """
+    if parent_pid is None or not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR2)
+
+
+async def _serve(options: SimulateOptions) -> int:
+    from dquant.simulator.bitmex_server import BitmexServer
+    from dquant.simulator.clock import VirtualClock
+    from dquant.simulator.flow import Flow
+    from dquant.simulator.okex_login import Secrets
+    from dquant.simulator.okex_server import OkexOptions, OkexServer
+    from dquant.simulator.server import SimulatedVenues
+    from dquant.simulator.venue import Venue
+
+    start_ns = time.time_ns() if options.start_ns is None else options.start_ns
+    flow = Flow(options.seed, start_ns)
+    okex_keys = KEYS["okex"]
+    secrets = Secrets(okex_keys["apiKey"], okex_keys["secret"], okex_keys["passphrase"])
+    venues: list[Venue] = [
+        OkexServer(flow, secrets, OkexOptions(has_alias=options.has_alias)),
+        BitmexServer(flow),
+    ]
+    stop = asyncio.Event()
+    ports = {"okex": options.okex_port, "bitmex": options.bitmex_port, "control": options.control_port}
+    simulated = SimulatedVenues(
+        flow,
+        venues,
+        VirtualClock(start_ns, time.monotonic_ns(), options.speed),
+        host=options.host,
+        ports=ports,
+        note=lambda event: _say(options, event, stop),
+    )
+    try:
+        await simulated.start()
+    except OSError as exc:
+        print(f"simulate: cannot listen on {options.host}: {exc}", file=sys.stderr)  # noqa: T201 - no log yet
+        return EXIT_FAILED
+    simulated.set_speed(options.speed)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    watcher = None
+    if options.parent_pid is not None:
+        watcher = asyncio.create_task(_watch(options.parent_pid, stop), name="simulator-parent-watch")
+    try:
+        _introduce(options, addresses(simulated.base), stop)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(options.duration_s):
+                await stop.wait()
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+        await simulated.stop()
+    return EXIT_DONE
+
+
+async def _watch(parent_pid: int, stop: asyncio.Event) -> None:
+    """Stop when the parent is gone: its end of our standard input closes, or we have another parent."""
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if os.getppid() != parent_pid:
+            stop.set()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            if os.read(0, 4096):
+                return
+        loop.remove_reader(0)
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGUSR2, look)
+    loop.add_reader(0, read)
+    try:
+        while True:
+            look()
+            await asyncio.sleep(PARENT_CHECK_S)
+    finally:
+        loop.remove_reader(0)
+
+
+def _write(text: str, stop: asyncio.Event) -> None:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        stop.set()
+
+
+def _say(options: SimulateOptions, event: dict[str, Any], stop: asyncio.Event) -> None:
+    if options.as_json:
+        _write(json.dumps(event), stop)
+        return
+    facts = " ".join(f"{key}={value}" for key, value in event.items() if key != "event")
+    _write(f"{event['event']}: {facts}", stop)
+
+
+def _introduce(options: SimulateOptions, where: dict[str, Any], stop: asyncio.Event) -> None:
+    import ipaddress
+
+    if not ipaddress.ip_address(options.host).is_loopback:
+        # The doors ask nobody who he is, so listening wider is said in plain sight.
+        sys.stderr.write(f"simulate: WARNING: listening on {options.host}, not on loopback alone\n")
+    if options.as_json:
+        _write(json.dumps(where), stop)
+        return
+    _write(
+        "SIMULATED exchanges; prices are invented, the protocols are real.\n"
+        f"  OKX     REST {where['okex']['rest']}/api/v5/…   websocket {where['okex']['ws']}/public\n"
+        f"  BitMEX  REST {where['bitmex']['rest']}/api/v1/…   websocket {where['bitmex']['ws']}\n"
+        f"  control {where['control']}   GET /state, POST /fault, POST /clock\n"
+        "Try:\n"
+        f"  curl '{where['okex']['rest']}/api/v5/market/ticker?instId=BTC-USD-SWAP'\n"
+        f'  curl -d \'{{"venue": "okex", "fault": "drop"}}\' {where["control"]}/fault\n'
+        "Ctrl-C stops them.",
+        stop,
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {port}")
+    return port
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run as ``python -m dquant.simulator.process``: what ``start_child`` starts."""
+    parser = argparse.ArgumentParser(prog="dquant simulate", description="Simulated OKX and BitMEX.")
+    add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="JSON lines")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop by itself")
+    parser.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
+    try:
+        options = options_from(parser.parse_args(argv))
+    except ValueError as exc:
+        sys.stderr.write(f"simulate: {exc}\n")
+        return EXIT_USAGE
+    return serve(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
