@@ -36,18 +36,18 @@ class Numbers:
     """
 
     def __init__(self, seed: int, symbol: str) -> None:
-        self._rng = Random(f"{seed}/numbers/{symbol}")
-        self._level = FIRST_LEVEL_ID + self._rng.randrange(10**9)
-        self._match = FIRST_MATCH_ID + self._rng.randrange(2**40)
+        self._levels, self._matches = Random(f"{seed}/levels/{symbol}"), Random(f"{seed}/matches/{symbol}")
+        self._level = FIRST_LEVEL_ID + self._levels.randrange(10**9)
+        self._match = FIRST_MATCH_ID + self._matches.randrange(2**40)
 
     def level_id(self) -> int:
         """Return the id of a new price level."""
-        self._level += self._rng.randrange(1, 200)
+        self._level += self._levels.randrange(1, 200)
         return self._level
 
     def match_id(self) -> str:
         """Return the id of a trade."""
-        self._match += self._rng.randrange(1, 100)
+        self._match += self._matches.randrange(1, 100)
         return f"00000000-006d-1000-0000-{self._match:012x}"
 
 

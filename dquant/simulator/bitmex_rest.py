@@ -102,9 +102,9 @@ class BitmexRest:
     # Rows
 
     def _instruments(self, everything: bool = False) -> list[Row]:
-        # Section 3.3: rows of REST keep these two as null.
-        limits: Row = {"limitDownPrice": None, "limitUpPrice": None}
-        rows = [{**market.row, **limits} for market in self._venue.markets.values()]
+        # Recorded answers carry one field more than the feed, and keep two as null (section 3.3).
+        more: Row = {"limitDownPrice": None, "limitUpPrice": None, "capped": False}
+        rows = [{**market.row, **more} for market in self._venue.markets.values()]
         if everything:
             rows += [*self._venue.gone.values(), *self._venue.indices.values()]
         return rows

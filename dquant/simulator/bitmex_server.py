@@ -10,9 +10,9 @@ accounts and login are not served: private topics and keys are refused as the ve
 Faults (``faults``): ``gap`` loses the deltas of one change that adds or removes a level, ``duplicate``
 sends them twice, ``crossed`` adds a bid above the best ask that is not there, ``unknown`` changes and
 deletes a level nobody has, ``sized_delete`` lets a delete carry a size, ``idle`` sends a delta without
-rows, ``reset`` a second partial, ``early`` a delta before the next partial. ``freeze`` holds one book
-(levels, quotes) as it was told last; it catches up afterwards. ``notice`` has no words here: the venue
-restarts (close code 1012).
+rows, ``reset`` a second partial, ``early`` a delta before the next partial. ``freeze`` says nothing of
+one book (levels, quotes), not even to a new subscriber of it, and lets it catch up afterwards.
+``notice`` has no words here: the venue restarts (close code 1012).
 """
 
 from collections import Counter, deque
@@ -33,7 +33,7 @@ from dquant.simulator.bitmex_tables import Row
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.flow_book import BID
-from dquant.simulator.venue import Refusal, RestAnswer, RestRequest
+from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
 
 WINDOWS = {"orderBookL2_25": 25, "orderBookL2_100": 100}
 L2_TABLES = ("orderBookL2", *WINDOWS)
@@ -43,7 +43,6 @@ PRICE_NS, PRICE_PHASE_NS = NS_PER_S, 500 * NS_PER_MS
 SLOW_NS = 5 * NS_PER_S  # top of book and day figures in the instrument row, indices
 CONNECTS_PER_HOUR = 720
 HOUR_NS = 3600 * NS_PER_S
-CLOSE_DROPPED = 1006  # nothing is said: the socket is just gone
 NOTES_LIMIT = 1000
 GONE_LIMIT = 20  # settled futures that REST still lists
 MATCH_ID_OF_NOTHING = "00000000-0000-0000-0000-000000000000"
@@ -72,6 +71,7 @@ class BitmexServer:
         self._rest = BitmexRest(self, rest_per_minute)
         self._connections: dict[str, BitmexConnection] = {}
         self._listeners: dict[str, dict[BitmexConnection, None]] = {}  # by topic
+        self._waiting: list[tuple[BitmexConnection, str]] = []  # partials of frozen books
         self._connect_times: deque[int] = deque(maxlen=CONNECTS_PER_HOUR)  # real time
         self._conn_numbers = count(1)
         self._notes: deque[Row] = deque(maxlen=NOTES_LIMIT)
@@ -130,6 +130,10 @@ class BitmexServer:
             self._publish_levels(market, throttled)
             traded = self._publish_trades(market)
             self._publish_instrument(market, traded=traded, priced=priced, slow=slow)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for connection, topic in waiting:
+                self.open_topic(connection, topic)
         if slow:
             self._publish_indices()
         for market in list(self.markets.values()):
@@ -146,17 +150,7 @@ class BitmexServer:
 
     def truth(self) -> dict[str, Any]:
         """Return the true top of book of each contract."""
-        tops: dict[str, Any] = {}
-        for symbol, market in self.markets.items():
-            book, lot = market.market.book, market.contract.lot
-            bid, ask = book.best_bid, book.best_ask
-            tops[symbol] = {
-                "bid": None if bid is None else market.market.tick.number(bid),
-                "bid_amount": 0 if bid is None else book.level(BID, bid)[0] * lot,
-                "ask": None if ask is None else market.market.tick.number(ask),
-                "ask_amount": 0 if ask is None else book.level(1 - BID, ask)[0] * lot,
-            }
-        return tops
+        return {symbol: true_top(market.market) for symbol, market in self.markets.items()}
 
     def events_of_note(self) -> list[dict[str, Any]]:
         """Return fundings and settlements since the last call, oldest first."""
@@ -173,11 +167,16 @@ class BitmexServer:
     def open_topic(self, connection: BitmexConnection, topic: str) -> None:
         """Send the partial of a topic, and from now on its deltas."""
         self.counters["subscribes"] += 1
-        connection.send(self._partial(topic))
+        table, _, symbol = topic.partition(":")
+        if table in tables.POOL_TABLES - {"trade"} and self._is_frozen(symbol):
+            self._waiting.append((connection, topic))
+            return
+        connection.send(self._partial(topic), self._real_ns)
         self._listeners.setdefault(topic, {})[connection] = None
 
     def close_topic(self, connection: BitmexConnection, topic: str) -> None:
         """Stop sending a topic; windows that nobody looks through any more are forgotten."""
+        self._waiting = [entry for entry in self._waiting if entry != (connection, topic)]
         listeners = self._listeners.get(topic, {})
         listeners.pop(connection, None)
         if listeners:
@@ -245,19 +244,17 @@ class BitmexServer:
     def _tell(self, table: str, symbol: str, text: str) -> None:
         """Send one frame to whoever subscribed to the table or to the table of this symbol, once each."""
         of_symbol = self._listeners.get(f"{table}:{symbol}", {})
-        for connection in of_symbol:
+        listeners = of_symbol | self._listeners.get(table, {})
+        for connection in listeners:
             connection.send(text, self._real_ns)
-        for connection in self._listeners.get(table, {}):
-            if connection not in of_symbol:
-                connection.send(text, self._real_ns)
-        self.counters["frames"] += 1
+        self.counters["frames"] += len(listeners)
 
     def _tell_rows(self, table: str, symbol: str, action: str, rows: Iterable[Row]) -> None:
         if self._is_heard(table, symbol):
             self._tell(table, symbol, tables.delta(table, action, map(tables.encode, rows)))
 
     def _publish_levels(self, market: BitmexMarket, throttled: bool) -> None:
-        if not self.faults.holds("freeze", self._real_ns, market.symbol):
+        if not self._is_frozen(market.symbol):
             self._publish_book(market)
             if throttled:
                 self._publish_windows(market)
@@ -307,6 +304,9 @@ class BitmexServer:
 
     # Faults
 
+    def _is_frozen(self, symbol: str) -> bool:
+        return symbol in self.markets and self.faults.holds("freeze", self._real_ns, symbol)
+
     def _is_silent(self, real_ns: int, conn_id: str) -> bool:
         return self.faults.holds("silent", real_ns, None, conn_id)
 
@@ -314,7 +314,7 @@ class BitmexServer:
         while (fault := self.faults.take("drop")) is not None:
             for connection in self.connections():
                 if fault.bites(None, connection.conn_id):
-                    connection.close(CLOSE_DROPPED, "")
+                    connection.close(CLOSE_ABORT, "dropped")
         while (fault := self.faults.take("notice")) is not None:
             for connection in self.connections():
                 if fault.bites(None, connection.conn_id):
