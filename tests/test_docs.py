@@ -14,7 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dquant import config
 from dquant.model import events
+from dquant.simulator.faults import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -184,7 +186,7 @@ def test_the_table_of_verbs_has_the_verbs_of_the_help(tmp_path: Path) -> None:
 def test_verbs_that_are_not_there_yet_say_so(verb: str, tmp_path: Path) -> None:
     done = run([verb], tmp_path)
     assert done.returncode == 2
-    assert "not yet" in done.stderr
+    assert re.search(rf"\b{verb}\b.* not .*yet", done.stderr)
     assert "Traceback" not in done.stderr
 
 
@@ -209,7 +211,6 @@ def test_the_page_of_formats_has_every_field_in_order(name: str) -> None:
 
 
 def test_the_page_of_configuration_has_every_key_with_its_unit_and_values() -> None:
-    config = pytest.importorskip("dquant.config")
     text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
     files = {}
     for environment in ("dev", "pro"):
@@ -234,6 +235,13 @@ def test_the_page_of_configuration_has_every_key_with_its_unit_and_values() -> N
         for name, spec in config.KEYS.items()
     }
     assert said == known
+
+
+def test_the_page_of_the_simulator_has_every_fault_with_its_parameters() -> None:
+    text = (ROOT / "docs" / "simulator.md").read_text("utf-8")
+    table = [row for row in rows(section(text, "The control door")) if len(row) == 4]
+    said = {code(row[0]): (tuple(re.findall(r"`(\w+)`", row[1])), row[3]) for row in table}
+    assert said == {kind.name: (kind.params, "once" if kind.one_shot else "lasts") for kind in KINDS.values()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
