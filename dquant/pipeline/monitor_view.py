@@ -4,21 +4,28 @@
 when there is a terminal to draw on.
 """
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from dquant.pipeline.monitor_model import MarketView, MonitorModel
 
-COLUMNS = ("market", "instrument", "bid", "ask", "rate/s", "gaps", "pub→here", "event→here", "verdict")
+# Numbers are never cut, and with 80 columns the longest market name still fits on one line.
+NUMBERS = ("bid", "ask", "rate\nper s", "gaps\nlost", "lag ms\nevent")
 
 
 def draw(model: MonitorModel, status: str, notices: list[str], now_ns: int) -> RenderableType:
     """Return the whole picture at ``now_ns``."""
     simulated = any(view.environment == "dev" for view in model.markets.values())
-    table = Table(title="SIMULATED prices" if simulated else None, title_style="bold black on yellow")
-    for number, name in enumerate(COLUMNS):
-        table.add_column(name, justify="left" if number in {0, 1, 8} else "right", no_wrap=number != 8)
+    title = "SIMULATED prices" if simulated else None
+    table = Table(
+        title=title, title_style="bold black on yellow", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("market\ninstrument", no_wrap=True)
+    for name in NUMBERS:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict\nlast record", overflow="fold")
     for name in sorted(model.markets):
         table.add_row(*row(model.markets[name], now_ns))
     foot = [f"{status}; {model.records} records"]
@@ -32,15 +39,15 @@ def draw(model: MonitorModel, status: str, notices: list[str], now_ns: int) -> R
 def row(view: MarketView, now_ns: int) -> list[Text]:
     """Return the cells of one market."""
     rate = view.price_rate.per_s(now_ns)
+    # From its publication, and from the exchange, to here.
+    lags = f"{_lag(view.lag_pub_ms)}\n{_lag(view.lag_event_ms)}"
     return [
-        Text(view.market),
-        Text(view.inst_id),
+        Text(f"{view.market}\n{view.inst_id}"),
         Text(_price(view.bid) if view.is_live else "-"),
         Text(_price(view.ask) if view.is_live else "-"),
         Text(f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"),
-        Text(f"{view.gaps} ({view.lost} lost)" if view.gaps else "0", style="red" if view.gaps else ""),
-        Text(_lag(view.lag_pub_ms)),
-        Text(_lag(view.lag_event_ms)),
+        Text(f"{view.gaps}\n{view.lost}", style="red" if view.gaps else ""),
+        Text(lags),
         verdict(view, now_ns),
     ]
 
@@ -53,7 +60,7 @@ def verdict(view: MarketView, now_ns: int) -> Text:
         return Text("no price yet", style="yellow")
     if not view.is_live:
         return Text(f"STALE: {view.reason or 'no reason given'}", style="bold red")
-    return Text(f"live, {view.age_s(now_ns):.1f} s", style="green")
+    return Text(f"live\n{view.age_s(now_ns):.1f} s ago", style="green")
 
 
 def _price(price: float | None) -> str:
@@ -61,4 +68,4 @@ def _price(price: float | None) -> str:
 
 
 def _lag(lag_ms: float | None) -> str:
-    return "-" if lag_ms is None else f"{lag_ms:.1f} ms"
+    return "-" if lag_ms is None else f"{lag_ms:.1f}"
