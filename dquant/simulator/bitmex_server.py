@@ -227,6 +227,9 @@ class BitmexServer:
         if table == "trade":
             return [market.trades[-1] for market in chosen]
         if table == "orderBook10":
+            for market in chosen:
+                if not self._is_heard(table, market.symbol):
+                    market.new_ten(self.now_ns)  # nobody kept it fresh
             return [market.ten for market in chosen]
         if table == "funding":
             return [market.fundings[-1] for market in chosen if market.fundings]

@@ -252,7 +252,7 @@ def test_after_unsubscribing_or_leaving_nothing_more_comes(bench):
 # Books
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     steps=st.lists(st.integers(1, 400) | st.just(15_000), min_size=1, max_size=12),
@@ -374,6 +374,18 @@ def test_quote_and_order_book_10_show_the_true_top(bench):
         assert ten[0]["bids"][0] == [truth["bid"], truth["bid_amount"]]
         assert ten[0]["asks"][0] == [truth["ask"], truth["ask_amount"]]
         assert len(ten[0]["bids"]) == len(ten[0]["asks"]) == 10
+
+
+def test_a_late_partial_shows_the_book_of_now(bench):
+    early = bench.connect("subscribe=orderBookL2_25:XBTUSD,orderBook10:XBTUSD")
+    bench.ask(early, "unsubscribe", ["orderBookL2_25:XBTUSD", "orderBook10:XBTUSD"])
+    bench.run(5030)
+    frames = frames_of(bench.connect("subscribe=quote:XBTUSD,orderBook10:XBTUSD,orderBookL2_25:XBTUSD"))
+    truth = bench.venue.truth()["XBTUSD"]
+    assert of(frames, "quote")[0]["data"][0]["askPrice"] == truth["ask"]
+    assert of(frames, "orderBook10")[0]["data"][0]["asks"][0][0] == truth["ask"]
+    window = Mirror("orderBookL2_25").take(frames).book("XBTUSD")
+    assert max(price for side, price in window if side == BID) == truth["bid"]
 
 
 # Trades, instrument, funding, settlement
