@@ -144,10 +144,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                 "--seed", type=int, metavar="N", help="repeats the prices (default: simulator_seed)"
             )
             one.add_argument(
-                "--speed", type=_at_least(0, float), default=1.0, metavar="X", help="speed of its clock"
+                "--speed", type=float, default=1.0, metavar="X", help="speed of its clock; 0 stands still"
             )
             one.add_argument(
                 "--start", metavar="UTC", help="where its clock starts, e.g. 2026-11-27T07:59:00Z"
+            )
+            one.add_argument(
+                "--without-alias", action="store_true", help="OKX instruments carry no alias any more"
             )
     options = parser.parse_args(argv)
     if options.verb is None:

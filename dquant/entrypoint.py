@@ -27,7 +27,7 @@ from dquant import arguments, log
 from dquant.config import MyConfiguration
 from dquant.constants import EXIT_DONE, EXIT_FAILED, NS_PER_S, STOP_TIMEOUT_S
 from dquant.errors import ConfigError, DquantError, RemoteProtocolError
-from dquant.model.events import Health, Price
+from dquant.model.events import LIVE, Health, Price
 from dquant.util import now_ns
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REPLAYED = "REPLAYED"
 REFRESH_S = 0.25  # a terminal is redrawn at most four times a second
 STRATEGY_TIME_S = 0.5
+# That a market which has just been started is not live yet is news only after this long.
+CONNECTING_S = 3.0
 # Markets are told to stop first; what is left of the five seconds belongs to output and servers.
 MARKETS_STOP_S = STOP_TIMEOUT_S - 2.0
 
@@ -143,11 +145,12 @@ def _venues(specs: Sequence["MarketSpec"], cfg: MyConfiguration) -> Iterator[dic
     if not missing or not cfg.simulated_venues:
         yield {}
         return
-    from dquant.simulator.process import start_child
+    from dquant.simulator.child import start_child
+    from dquant.simulator.process import SimulateOptions
 
-    child = start_child(seed=cfg.simulator_seed)
+    child = start_child(SimulateOptions(seed=cfg.simulator_seed))
     try:
-        yield {venue: child.addresses[venue] for venue in missing}
+        yield {venue: (child.addresses[venue]["rest"], child.addresses[venue]["ws"]) for venue in missing}
     finally:
         child.stop()
 
@@ -195,9 +198,14 @@ async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", s
     out = LineWriter()
     timed_at = 0.0
 
+    quiet_until = time.monotonic() + CONNECTING_S
+
     def show(records: Sequence[Any]) -> bool:
+        nonlocal quiet_until
         for record in records:
-            if not changes.is_change(record):
+            if record.verdict == LIVE:
+                quiet_until = 0.0
+            if time.monotonic() < quiet_until or not changes.is_change(record):
                 continue
             shown = msgspec.structs.replace(record, ts_pub=now_ns()) if isinstance(record, Price) else record
             out.write(json_line(shown) if options.json else plain_line(shown).encode())
@@ -379,21 +387,16 @@ def _monitor(options: Namespace, cfg: MyConfiguration) -> int:
 
 
 def _simulate(options: Namespace, cfg: MyConfiguration) -> int:
-    from dquant.simulator.process import serve
+    from dquant.simulator.process import options_from, serve
 
+    if options.seed is None:
+        options.seed = cfg.simulator_seed
+    try:
+        chosen = options_from(options)
+    except ValueError as exc:
+        raise ConfigError(str(exc), "simulate") from exc
     _set_up_log(options, cfg)
-    return serve(
-        host=options.host,
-        okex_port=options.okex_port,
-        bitmex_port=options.bitmex_port,
-        control_port=options.control_port,
-        seed=cfg.simulator_seed if options.seed is None else options.seed,
-        speed=options.speed,
-        start=options.start,
-        as_json=options.json,
-        count=options.count,
-        duration=options.duration,
-    )
+    return serve(chosen)
 
 
 # -- markets -----------------------------------------------------------------------------------

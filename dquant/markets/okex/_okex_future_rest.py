@@ -147,7 +147,7 @@ class OkexFutureRest:
             ):
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise MarketUnreachable(f"GET {url}: {exc or type(exc).__name__}") from exc
+            raise MarketUnreachable(f"GET {url}: {str(exc) or type(exc).__name__}") from exc
         return _rows_of(url, status, body)
 
 
