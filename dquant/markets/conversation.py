@@ -150,11 +150,11 @@ class Conversation:
             elif type(event) is ReconnectAsked:
                 self.leave_asked.set()
             self._on_event(self, event)
-        texts = self.core.texts_to_send()
-        if texts and self._connection is not None:
-            for text in texts:
-                wire_logger.debug("> %.400s", text)
-                self._connection.send(text)
+        if self._connection is None:
+            return  # a venue may speak before ``connect`` has returned; what we say waits until then
+        for text in self.core.texts_to_send():
+            wire_logger.debug("> %.400s", text)
+            self._connection.send(text)
 
     def _receive(self, text: bytes) -> None:
         now = now_ns()
