@@ -91,8 +91,7 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
                 elif kind in (text_frame, continued):
                     self._receive_part(frame)
                 elif kind == close_frame:
-                    said = frame.get_close_message() or b""
-                    words = said if isinstance(said, str) else said.decode(errors="replace")
+                    words = bytes(frame.get_close_message() or b"").decode(errors="replace")
                     self.reason = self.reason or f"closed by the venue: {frame.get_close_code()} {words}"
                     transport.send_close(frame.get_close_code())
                     transport.disconnect()
