@@ -22,9 +22,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dquant.constants import EXIT_DONE
+from dquant.errors import DquantError
 from dquant.model.events import Depth, Health, Price, TradeRecord
 from dquant.pipeline.monitor_model import MonitorModel, Record
 from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, close_client, create_client, explain
+from dquant.pipeline.valkey_child import Keeper
 from dquant.util import full_jitter, now_ns
 
 if TYPE_CHECKING:
@@ -258,7 +260,10 @@ def run_monitor(
     count: int | None = None,
     as_json: bool = False,
 ) -> int:
-    """Run a monitor on standard output until it is done or a signal comes; return the exit code."""
+    """Run a monitor on standard output until it is done or a signal comes; return the exit code.
+
+    That Redis is there is the caller's care (``valkey_child.Keeper``); a missing one is waited for.
+    """
 
     async def listen() -> None:
         task = asyncio.ensure_future(
@@ -295,13 +300,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     from dquant.config import cfg
 
-    return run_monitor(
-        options.channels,
-        RedisSettings.from_config(cfg),
-        duration=options.duration,
-        count=options.count,
-        as_json=options.json,
-    )
+    try:
+        settings = RedisSettings.from_config(cfg)
+        keeper = Keeper(settings, cfg.environment)
+        keeper.start()
+        try:
+            return run_monitor(
+                options.channels,
+                settings,
+                duration=options.duration,
+                count=options.count,
+                as_json=options.json,
+            )
+        finally:
+            keeper.stop()
+    except DquantError as exc:
+        log.error("%s", exc)
+        return exc.exit_code
 
 
 if __name__ == "__main__":

@@ -158,12 +158,14 @@ class Publisher:
         while True:
             try:
                 wire = await open_wire(self._settings, self._packers, self._flush, self._receive_reply_error)
-            except LINK_ERRORS as exc:
-                self._say(explain(exc, self._settings))
-            else:
                 self._said_at.pop("connect", None)
                 if await self._converse(wire):
                     attempt = 0
+            except LINK_ERRORS as exc:
+                self._say(explain(exc, self._settings))
+            except Exception as exc:
+                # A fault of ours must not end a side exit without a word: say it and go on.
+                self._say(f"publishing failed: {type(exc).__name__}: {exc}", "fault")
             await asyncio.sleep(full_jitter(attempt, BACKOFF_BASE_S, BACKOFF_CEILING_S))
             attempt += 1
 

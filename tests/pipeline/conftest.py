@@ -1,5 +1,7 @@
 """Real Valkey servers on free loopback ports, and records to publish."""
 
+import asyncio
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from dquant.model.events import Depth, Health, Price, TradeRecord
 from dquant.pipeline.redis_link import RedisSettings
@@ -166,7 +169,6 @@ def records() -> Records:
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
     """Wait until a condition holds, with a deadline; the event loop goes on meanwhile."""
-    import asyncio
 
     async def wait(condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
         async with asyncio.timeout(timeout_s):
@@ -180,10 +182,6 @@ def eventually() -> Callable[..., Any]:
 @pytest.fixture
 def tail() -> Callable[..., Any]:
     """Subscribe to channels and collect ``(channel, record)`` until the block ends."""
-    import asyncio
-    import contextlib
-
-    from redis.asyncio import Redis
 
     @contextlib.asynccontextmanager
     async def collect(port: int, *channels: str) -> Any:
@@ -217,3 +215,52 @@ def tail() -> Callable[..., Any]:
             await client.aclose()
 
     return collect
+
+
+@pytest.fixture
+async def cluster(make_server: Callable[..., Server], port_pairs: Any) -> list[Server]:
+    """Three masters that own all slots."""
+    servers = []
+    for port, bus in port_pairs(3):
+        servers.append(
+            make_server("cluster-enabled yes", f"cluster-port {bus}", "cluster-node-timeout 2000", port=port)
+        )
+    ranges = [(0, 5460), (5461, 10922), (10923, 16383)]
+    buses = []
+    for number, (server, (first, last)) in enumerate(zip(servers, ranges, strict=True), 1):
+        async with Redis(port=server.port) as client:
+            await client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            await client.execute_command("CLUSTER SET-CONFIG-EPOCH", number)
+            buses.append(int((await client.config_get("cluster-port"))["cluster-port"]))
+    async with Redis(port=servers[0].port) as client:
+        for server, bus in zip(servers[1:], buses[1:], strict=True):
+            await client.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
+    async with asyncio.timeout(15):
+        for server in servers:
+            async with Redis(port=server.port) as client:
+                while (await client.cluster("INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+    return servers
+
+
+@pytest.fixture
+def port_pairs():
+    def make(count):
+        sockets = [socket.socket() for _ in range(2 * count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        ports = [sock.getsockname()[1] for sock in sockets]
+        for sock in sockets:
+            sock.close()
+        return list(zip(ports[:count], ports[count:], strict=True))
+
+    return make
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
+    """Run the publisher on uvloop as well: markets use it, and the publisher takes over its transports."""
+    factories = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_publisher.py":
+        uvloop = pytest.importorskip("uvloop")
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from dquant.pipeline.monitor_model import MonitorModel
-from dquant.pipeline.monitor_subscriber import MonitorSubscriber, run_monitor
+from dquant.pipeline.monitor_subscriber import MonitorSubscriber
 from dquant.pipeline.publisher import Publisher
 from dquant.pipeline.redis_link import RedisSettings
 
@@ -304,5 +304,42 @@ async def test_a_reader_that_has_seen_enough_ends_the_program_without_a_tracebac
     assert program.stderr.read() == b""
 
 
-def test_run_monitor_returns_the_exit_code(unused_port):
-    assert run_monitor([], RedisSettings(port=unused_port), duration=0.1, as_json=True) == 0
+def as_module(port, environment):
+    variables = os.environ | {"DQUANTENV": environment, "DQUANT_REDIS_PORT": str(port)}
+    command = [
+        sys.executable,
+        "-m",
+        "dquant.pipeline.monitor_subscriber",
+        "price",
+        "--json",
+        "--duration",
+        "0.2",
+    ]
+    return subprocess.run(command, env=variables, capture_output=True, check=False, timeout=30)
+
+
+def test_as_a_module_in_dev_it_starts_the_server_it_listens_to(unused_port):
+    done = as_module(unused_port, "dev")
+
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+def test_as_a_module_in_pro_without_a_server_it_is_one_error(unused_port):
+    done = as_module(unused_port, "pro")
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert f"127.0.0.1:{unused_port}" in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_a_cluster_is_heard_from_any_of_its_nodes(cluster, records, eventually):
+    settings = RedisSettings.from_url(f"redis+cluster://127.0.0.1:{cluster[0].port}")
+    publisher = Publisher(settings, "dev", "m")
+    publisher.start()
+    async with monitoring(settings, "price:*") as monitor:
+        await eventually(lambda: monitor.is_subscribed and publisher.is_connected)
+        for _ in range(3):
+            publisher.publish_price(records.live(market="m"))
+            await asyncio.sleep(0)
+        await eventually(lambda: monitor.model.records == 3)
+        await publisher.close()

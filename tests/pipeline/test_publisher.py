@@ -6,8 +6,7 @@ import json
 import logging
 import time
 
-import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from dquant.pipeline.outbox import HEALTH_KEPT, PRICES_KEPT, TRADES_KEPT
 from dquant.pipeline.publisher import Publisher
@@ -262,48 +261,6 @@ async def test_a_sentinel_master_is_published_to(make_server, records, tail, eve
         await eventually(lambda: got)
 
 
-@pytest.fixture
-async def cluster(make_server, unused_port_factory_of_pairs):
-    """Three masters that own all slots."""
-    servers = []
-    for port, bus in unused_port_factory_of_pairs(3):
-        servers.append(
-            make_server("cluster-enabled yes", f"cluster-port {bus}", "cluster-node-timeout 2000", port=port)
-        )
-    ranges = [(0, 5460), (5461, 10922), (10923, 16383)]
-    buses = []
-    for number, (server, (first, last)) in enumerate(zip(servers, ranges, strict=True), 1):
-        async with Redis(port=server.port) as client:
-            await client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            await client.execute_command("CLUSTER SET-CONFIG-EPOCH", number)
-            buses.append(int((await client.config_get("cluster-port"))["cluster-port"]))
-    async with Redis(port=servers[0].port) as client:
-        for server, bus in zip(servers[1:], buses[1:], strict=True):
-            await client.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
-    async with asyncio.timeout(15):
-        for server in servers:
-            async with Redis(port=server.port) as client:
-                while (await client.cluster("INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-    return servers
-
-
-@pytest.fixture
-def unused_port_factory_of_pairs():
-    import socket
-
-    def make(count):
-        sockets = [socket.socket() for _ in range(2 * count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        ports = [sock.getsockname()[1] for sock in sockets]
-        for sock in sockets:
-            sock.close()
-        return list(zip(ports[:count], ports[count:], strict=True))
-
-    return make
-
-
 async def test_a_cluster_gets_keys_streams_and_publications(cluster, records, tail, eventually):
     settings = RedisSettings.from_url(f"redis+cluster://127.0.0.1:{cluster[0].port}")
     async with tail(cluster[2].port, "price", "health") as got, contextlib.AsyncExitStack() as stack:
@@ -324,9 +281,43 @@ async def test_a_cluster_gets_keys_streams_and_publications(cluster, records, ta
         for publisher in publishers:
             seqs = [r["seq"] for channel, r in got if r["market"] == publisher.market and channel == "price"]
             assert seqs == list(range(1, 21))
-        from redis.asyncio import RedisCluster
-
         async with RedisCluster(host="127.0.0.1", port=cluster[1].port) as client:
             for name in ("a", "b", "c", "d"):
                 assert json.loads(await client.get(f"dquant:price:{name}"))["bid"] == 19.0
                 assert await client.xlen(f"dquant:stream:price:{name}") == 20
+
+
+async def test_after_a_failover_the_new_master_gets_the_newest_state(make_server, records, eventually):
+    """The old master becomes a read-only replica while the connection to it stays up."""
+    old = make_server("repl-diskless-sync-delay 0")
+    new = make_server(f"replicaof 127.0.0.1 {old.port}")
+    async with Redis(port=new.port) as client, Redis(port=old.port) as old_client:
+        await reached(client.info, lambda info: info["master_link_status"] == "up")
+        await reached(old_client.info, lambda info: info["slave0"]["state"] == "online")
+        watch = f"sentinel monitor main 127.0.0.1 {old.port} 1"
+        sentinel = make_server(watch, arguments=("--sentinel",))
+        settings = RedisSettings.from_url(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+        async with publishing(settings) as publisher:
+            publisher.publish_price(records.live(1.0))
+            await eventually(lambda: publisher.is_connected and not publisher.waiting)
+
+            # What a sentinel does in a failover, by hand: the promotion, then the news of it.
+            await client.replicaof("NO", "ONE")
+            await old_client.replicaof("127.0.0.1", new.port)
+            async with Redis(port=sentinel.port) as chief:
+                await chief.sentinel_remove("main")
+                await chief.sentinel_monitor("main", "127.0.0.1", new.port, 1)
+            publisher.publish_price(records.live(2.0))
+            await eventually(lambda: publisher.reconnects >= 1)
+            assert publisher.reply_errors["READONLY"] >= 1
+            await reached(
+                lambda: client.get(f"dquant:price:{MARKET}"),
+                lambda text: text is not None and json.loads(text)["bid"] == 2.0,
+            )
+
+
+async def reached(ask, condition):
+    """Ask a server until the answer is as wanted."""
+    async with asyncio.timeout(10):
+        while not condition(await ask()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

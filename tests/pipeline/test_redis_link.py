@@ -61,6 +61,21 @@ def test_a_bad_url_is_a_usage_error_that_does_not_repeat_it(url):
     assert "hunter2" not in str(caught.value)
 
 
+def test_the_configuration_is_read_and_a_url_goes_before_host_and_port():
+    class Config:
+        redis_host, redis_port, redis_db, redis_user, redis_password = "h", 7, 2, "", "secret"
+        redis_url = ""
+
+        def source_of(self, name):
+            return "dev.cfg"
+
+    plain = RedisSettings.from_config(Config())
+    assert (plain.address, plain.user, plain.password) == ("redis://h:7/2", None, "secret")
+    Config.redis_url = "rediss://other"
+    by_url = RedisSettings.from_config(Config())
+    assert (by_url.address, by_url.password) == ("rediss://other:6379/2", "secret")
+
+
 def test_no_repr_shows_a_password():
     settings = RedisSettings(user="u", password="hunter2", sentinel_password="hunter2")
 
