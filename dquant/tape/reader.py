@@ -6,9 +6,10 @@ on; only a file that is no tape at all ends it. Memory stays that of one line.
 """
 
 import gzip
+import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Annotated, BinaryIO, Literal, cast
 
 import msgspec
 
@@ -16,7 +17,11 @@ from dquant.errors import ConfigError, TapeError
 
 TAPE_VERSION = 1
 MAX_LINE_BYTES = 64 * 1024 * 1024
+COMPRESSED_BYTES = 4096  # read at once: what comes out of them, at the worst ratio, still fits
 WORDS_SHOWN = 60
+
+# What msgspec raises on a line from outside; RecursionError on absurd nesting.
+_PARSE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Header(msgspec.Struct):
@@ -30,12 +35,12 @@ class Header(msgspec.Struct):
 class TapeRecord(msgspec.Struct, gc=False):
     """One wire event: ``ts`` ns by the recorder's clock; ``rest`` answers carry their ``path``."""
 
-    ts: int
+    ts: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     venue: str
     conn: str
     dir: Literal["in", "out", "state", "rest"]
     text: str
-    path: str = ""
+    path: str | None = None
 
 
 class BadRecord(msgspec.Struct):
@@ -60,22 +65,69 @@ def read_tape(path: Path) -> Iterator[tuple[int, TapeRecord] | BadRecord]:
     try:
         with _open(path) as file:
             yield from _read(path, file)
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise ConfigError(f"{path}: no such file", "replay") from exc
     except PermissionError as exc:
         raise ConfigError(f"{path}: may not be read", "replay") from exc
     except IsADirectoryError as exc:
         raise TapeError(str(path), "is a directory, not a tape") from exc
+    except OSError as exc:
+        raise TapeError(str(path), f"cannot be opened: {exc.strerror}") from exc
 
 
 def _open(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.open(path, "rb"))
     if path.suffix == ".zst":
+        return cast("BinaryIO", io.BufferedReader(_ZstFile(path)))
+    return path.open("rb")
+
+
+class _ZstFile(io.RawIOBase):
+    """The contents of a ``.zst`` file of any number of frames.
+
+    ``zstandard``'s own reader has no lines, ends quietly where a file was cut off, and stops
+    after the first frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._chunks = self._read_chunks()
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        room = memoryview(buffer)  # type: ignore[arg-type]
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        size = min(len(room), len(self._rest))
+        room[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _read_chunks(self) -> Iterator[bytes]:
         import zstandard
 
-        return cast("BinaryIO", zstandard.open(path, "rb"))
-    return path.open("rb")
+        frame = None
+        while compressed := self._file.read(COMPRESSED_BYTES):
+            while compressed:
+                if frame is None:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                yield frame.decompress(compressed)
+                compressed = frame.unused_data if frame.eof else b""
+                if frame.eof:
+                    frame = None
+        if frame is not None:
+            raise EOFError("the file ended in the middle of a frame")
 
 
 def _read(path: Path, file: BinaryIO) -> Iterator[tuple[int, TapeRecord] | BadRecord]:
@@ -94,7 +146,7 @@ def _read(path: Path, file: BinaryIO) -> Iterator[tuple[int, TapeRecord] | BadRe
         else:
             try:
                 record = _decode_record(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            except _PARSE_ERRORS as exc:
                 torn = "" if line.endswith(b"\n") else ", torn off"
                 yield BadRecord(number, f"no record of a tape{torn}: {exc}")
             else:
@@ -120,7 +172,7 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[bytes | str]:
 def _check_header(path: Path, line: bytes) -> None:
     try:
         header = _decode_header(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except _PARSE_ERRORS as exc:
         words = line[:WORDS_SHOWN].decode(errors="replace").strip()
         raise TapeError(str(path), f"is no tape, its first line is {words!r}", 1) from exc
     if header.tape != TAPE_VERSION:
