@@ -4,7 +4,6 @@ Variants: ``market``; ``websockets`` (the other transport); ``nine`` (markets in
 a publisher); ``hog`` (a busy Python thread beside it); ``hog-default`` (and Python's own switch interval).
 """
 
-import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -76,14 +75,7 @@ def _publish(market: Market, port: int) -> None:
     }
     market.register_callbacks(doors)
 
-    async def keep_publishing() -> None:
-        publisher.start()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await publisher.close()
-
-    market.attach(keep_publishing)
+    market.attach(publisher)
 
 
 def _be_busy() -> None:
