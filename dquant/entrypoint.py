@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPLAYED = "REPLAYED"
 REFRESH_S = 0.25  # a terminal is redrawn at most four times a second
 STRATEGY_TIME_S = 0.5
+LONGEST_SLEEP_S = 1e6  # what every clock can count
 # That a market which has just been started is not live yet is news only after this long.
 CONNECTING_S = 3.0
 # Markets are told to stop first; what is left of the five seconds belongs to output and servers.
@@ -52,6 +53,10 @@ MARKETS_STOP_S = STOP_TIMEOUT_S - 2.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    if sys.stdout is None:  # closed by whoever started us; the first socket must not get its number
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     options = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(options)
@@ -404,6 +409,7 @@ def _simulate(options: Namespace, cfg: MyConfiguration) -> int:
 
 def _markets(options: Namespace, cfg: MyConfiguration) -> int:
     from dquant.markets.market_factory import SPECS, VENUE_TITLES
+    from dquant.output import BlockWriter
 
     rows = []
     for spec in SPECS.values():
@@ -419,33 +425,56 @@ def _markets(options: Namespace, cfg: MyConfiguration) -> int:
                 "closed_at": closed_at or None,
             }
         )
+    out = BlockWriter()
     if options.json:
-        for row in rows:
-            sys.stdout.write(json.dumps(row) + "\n")
+        for row in rows[: options.count]:
+            out.write(json.dumps(row).encode())
+        out.flush()
         return EXIT_DONE
     columns = ("market", "venue", "instrument", "contract", "code", "title")
     widths = {column: max(len(column), *(len(str(row[column])) for row in rows)) for column in columns}
-    sys.stdout.write("  ".join(column.ljust(widths[column]) for column in columns).rstrip() + "\n")
-    for row in rows:
+    out.write("  ".join(column.ljust(widths[column]) for column in columns).rstrip().encode())
+    for row in rows[: options.count]:
         text = "  ".join(str(row[column]).ljust(widths[column]) for column in columns).rstrip()
         closed = f" (closed {row['closed_at']})" if row["closed_at"] else ""
-        sys.stdout.write(f"{text}{closed}\n")
+        out.write(f"{text}{closed}".encode())
+    out.flush()
     return EXIT_DONE
 
 
 # -- replay ------------------------------------------------------------------------------------
 
 
-class _Stopped(Exception):
-    """A signal asked for the end of a verb that runs no loop."""
+class _Stopped(BaseException):
+    """A signal asked for the end of a verb that runs no loop; no ``except Exception`` takes it."""
 
 
 def _stop_by_signal(number: int, frame: FrameType | None) -> None:
+    for each in _STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # it is ending already
     raise _Stopped
 
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
+
+@contextlib.contextmanager
+def _stop_signals(duration_s: float | None) -> Iterator[None]:
+    """Let signals, and the end of ``--duration``, raise ``_Stopped`` wherever the body waits."""
+    before = {number: signal.signal(number, _stop_by_signal) for number in _STOP_SIGNALS}
+    if duration_s is not None:
+        signal.setitimer(signal.ITIMER_REAL, max(1e-6, min(duration_s, LONGEST_SLEEP_S)))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _replay(options: Namespace, cfg: MyConfiguration) -> int:
-    from dquant.strategy.text import json_line, plain_line
+    from dquant.output import BlockWriter
+    from dquant.strategy.text import json_line, one_line, plain_line
     from dquant.tape.reader import BadRecord, read_tape
     from dquant.tape.replayer import Replayer
 
@@ -454,55 +483,49 @@ def _replay(options: Namespace, cfg: MyConfiguration) -> int:
     replayer = Replayer(cfg.environment, wanted)
     limits = _Limits(options.count)
     bad_lines = 0
+    is_whole = False
     started, first_ts = time.monotonic(), None
-    write = sys.stdout.buffer.write
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop_by_signal)
-    try:
-        for item in read_tape(path):
-            if isinstance(item, BadRecord):
-                bad_lines += 1
-                sys.stderr.write(f"{path}:{item.line}: {item.what}\n")
-                continue
-            line, record = item
-            if first_ts is None:
-                first_ts = record.ts
-            if options.speed is not None:
-                _keep_pace(started, (record.ts - first_ts) / NS_PER_S / options.speed)
-            if options.duration is not None and time.monotonic() - started > options.duration:
-                break
-            try:
-                prices = replayer.receive(record)
-            except RemoteProtocolError as exc:
-                sys.stderr.write(f"{path}:{line}: quarantined: {exc}\n")
-                continue
-            left = limits.left()
-            for price in prices if left is None else prices[:left]:
-                write(json_line(price) if options.json else plain_line(price, REPLAYED).encode())
-                write(b"\n")
-            if prices and options.speed is not None:
-                sys.stdout.flush()
-            if limits.take(len(prices)):
-                break
-    except _Stopped:
-        pass
-    sys.stdout.flush()
+    out = BlockWriter()
+    with _stop_signals(options.duration):
+        try:
+            for item in read_tape(path):
+                if isinstance(item, BadRecord):
+                    bad_lines += 1
+                    sys.stderr.write(f"{path}:{item.line}: {one_line(item.what)}\n")
+                    continue
+                line, record = item
+                if options.speed is not None:
+                    out.flush()
+                    first_ts = record.ts if first_ts is None else first_ts
+                    _sleep_until(started + (record.ts - first_ts) / NS_PER_S / options.speed)
+                try:
+                    prices = replayer.receive(record)
+                except RemoteProtocolError as exc:
+                    sys.stderr.write(f"{path}:{line}: quarantined: {one_line(str(exc))}\n")
+                    continue
+                for price in prices[: limits.left()]:
+                    out.write(json_line(price) if options.json else plain_line(price, REPLAYED).encode())
+                if limits.take(len(prices)):
+                    break
+            else:
+                is_whole = True
+            out.flush()
+        except _Stopped:
+            out.close()
     _say_summary(
         path, replayer.frames, replayer.changes, replayer.stale_reasons, replayer.quarantined, bad_lines
     )
     unseen = sorted(set(wanted) - set(replayer.instruments()))
-    if unseen:
+    if unseen and is_whole:
         sys.stderr.write(f"{path}: no book of {', '.join(unseen)} on this tape\n")
     for venue, records in replayer.unknown_venues.items():
         sys.stderr.write(f"{path}: {records} frames of {venue!r}, a venue that this program cannot read\n")
     return EXIT_DONE
 
 
-def _keep_pace(started: float, due_s: float) -> None:
-    wait_s = started + due_s - time.monotonic()
-    if wait_s > 0:
-        sys.stdout.flush()
-        time.sleep(wait_s)
+def _sleep_until(due: float) -> None:
+    while (wait_s := due - time.monotonic()) > 0:
+        time.sleep(min(wait_s, LONGEST_SLEEP_S))
 
 
 def _say_summary(

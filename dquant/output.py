@@ -1,17 +1,32 @@
-"""Lines to standard output from a thread of their own, so that a reader who stops holds up nobody.
+"""Lines to standard output that hold up nobody when the reader of a pipe stops reading.
 
 A pipe whose reader sleeps blocks ``write`` for as long as it likes; signals and markets
-must not wait for it. The queue is bounded: when it is full the oldest line goes and
-``dropped`` counts it.
+must not wait for it. ``LineWriter`` is for what happens now: a thread of its own, and a bounded
+queue from which the oldest line goes when it is full; ``dropped`` counts it. ``BlockWriter``
+is for what can wait: it keeps every line and makes its caller wait, until a signal ends that.
 """
 
 import collections
+import contextlib
+import errno
+import logging
 import os
+import select
+import stat
 import sys
 import threading
+import time
+
+from dquant.errors import DquantError
+
+logger = logging.getLogger(__name__)
 
 MAX_LINES = 10_000
+LINES_AT_ONCE = 500
 CLOSE_TIMEOUT_S = 2.0
+
+BLOCK_BYTES = 65_536
+PIPE_BYTES = 4096  # a pipe that is ready takes so many without blocking (PIPE_BUF)
 
 
 class LineWriter:
@@ -19,7 +34,7 @@ class LineWriter:
 
     def __init__(self, fd: int | None = None) -> None:
         self.dropped = 0
-        self.is_broken = False  # the reader went away
+        self.is_broken = False  # the reader went away, or nothing more can be written
         self._fd = sys.stdout.fileno() if fd is None else fd
         self._lines: collections.deque[bytes] = collections.deque()
         self._wake = threading.Event()
@@ -29,17 +44,22 @@ class LineWriter:
 
     def write(self, line: bytes) -> None:
         """Queue one line, its end not included; never waits."""
+        if self.is_broken:
+            return
         if len(self._lines) >= MAX_LINES:
-            self._lines.popleft()
-            self.dropped += 1
+            with contextlib.suppress(IndexError):  # the thread was faster
+                self._lines.popleft()
+                self.dropped += 1
         self._lines.append(line)
         self._wake.set()
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Write what waits, for at most ``timeout_s``."""
+        """Write what waits, for at most ``timeout_s``; what is left then counts as dropped."""
         self._is_closing = True
         self._wake.set()
         self._thread.join(timeout_s)
+        if not self.is_broken:
+            self.dropped += len(self._lines)
 
     def _run(self) -> None:
         while True:
@@ -47,16 +67,77 @@ class LineWriter:
             self._wake.clear()
             while self._lines and not self.is_broken:
                 lines: list[bytes] = []
-                while self._lines and len(lines) < 500:
-                    lines.append(self._lines.popleft())
+                while self._lines and len(lines) < LINES_AT_ONCE:
+                    with contextlib.suppress(IndexError):  # dropped since the look
+                        lines.append(self._lines.popleft())
                 self._write(b"\n".join(lines) + b"\n")
             if self._is_closing or self.is_broken:
                 return
 
     def _write(self, block: bytes) -> None:
         view = memoryview(block)
-        try:
-            while view:
+        while view:
+            try:
                 view = view[os.write(self._fd, view) :]
-        except OSError:
-            self.is_broken = True
+            except BlockingIOError:
+                # Whoever shares the descriptor made it non-blocking.
+                select.select([], [self._fd], [])
+            except OSError as exc:
+                self.is_broken = True
+                if exc.errno != errno.EPIPE:
+                    logger.error("standard output cannot be written: %s", exc.strerror)
+                return
+
+
+class BlockWriter:
+    """Writes lines to a file descriptor in blocks, all of them and in order, from one thread.
+
+    An exception that a signal handler raises may end a wait; ``close`` then writes what can still
+    be written in its time, and never a line twice.
+
+    Raises:
+        BrokenPipeError: From any method: the reader went away.
+        DquantError: From any method: nothing can be written there, for example on a full disk.
+
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = sys.stdout.fileno() if fd is None else fd
+        self._waiting = bytearray()
+        self._is_in_doubt = False  # a write was broken off: how much went out is not known
+        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._step = BLOCK_BYTES if is_file else PIPE_BYTES
+
+    def write(self, line: bytes) -> None:
+        """Add one line, its end not included; waits for the reader when a block is full."""
+        self._waiting += line
+        self._waiting += b"\n"
+        if len(self._waiting) >= BLOCK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, however long the reader takes."""
+        while self._waiting:
+            self._write_step(None)
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Write what waits, for at most ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while self._waiting and not self._is_in_doubt:
+            if not self._write_step(max(0.0, deadline - time.monotonic())):
+                return
+
+    def _write_step(self, timeout_s: float | None) -> bool:
+        if not select.select([], [self._fd], [], timeout_s)[1]:
+            return False
+        self._is_in_doubt = True
+        try:
+            del self._waiting[: os.write(self._fd, self._waiting[: self._step])]
+        except BlockingIOError:
+            pass  # somebody else who writes there was faster
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise DquantError(f"standard output cannot be written: {exc.strerror}") from exc
+        self._is_in_doubt = False
+        return True
