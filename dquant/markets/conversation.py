@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import time_ns
 from typing import Any, Protocol
 
 from dquant.constants import NS_PER_S
@@ -67,7 +68,8 @@ class Conversation:
     Args:
         core: A fresh core with its subscriptions already asked for.
         url: Where to connect.
-        on_event: Takes each event, in the running loop.
+        on_top: Takes each top of book while this conversation is the one that is heard.
+        on_event: Takes every other event, in the running loop.
         on_tick: Called twice a second with our clock while connected.
 
     """
@@ -77,22 +79,26 @@ class Conversation:
         core: Core,
         url: str,
         settings: ConnectionSettings,
+        on_top: Callable[[TopOfBook], None],
         on_event: Callable[["Conversation", Event], None],
         on_tick: Callable[["Conversation", int], None],
     ) -> None:
         self.core = core
         self.url = url
         self.is_open = False
+        self.is_heard = False  # set by the keeper; a successor is silent until it takes over
         self.last_top: TopOfBook | None = None
         self.ready = asyncio.Event()  # set with the first believed book
         self.leave_asked = asyncio.Event()  # the venue announced the end of this connection
         self._settings = settings
+        self._on_top = on_top
         self._on_event = on_event
         self._on_tick = on_tick
         self._connection: Connection | None = None
         self._closing = ""
         self._first_top_at = 0  # when the first believed book came, our clock; 0 before
         self._last_text_at = 0
+        self._is_wire_logged = wire_logger.isEnabledFor(logging.DEBUG)
 
     async def run(self) -> str:
         """Connect, converse, and return what ended the conversation.
@@ -141,15 +147,23 @@ class Conversation:
 
     def drain(self) -> None:
         """Hand on what the core has to say: events first, then texts to the wire."""
-        for event in self.core.events_received():
+        events = self.core.events_received()
+        tops = 0
+        for event in events:
             if type(event) is TopOfBook:
+                tops += 1
                 self.last_top = event
-                if event.from_book and not self._first_top_at:
+                if not self._first_top_at and event.from_book:
                     self._first_top_at = event.ts_recv
                     self.ready.set()
-            elif type(event) is ReconnectAsked:
-                self.leave_asked.set()
-            self._on_event(self, event)
+                if self.is_heard:
+                    self._on_top(event)
+            else:
+                if type(event) is ReconnectAsked:
+                    self.leave_asked.set()
+                self._on_event(self, event)
+        if tops and tops == len(events):
+            return  # a book that is believed asks for nothing; the hot path ends here
         if self._connection is None:
             return  # a venue may speak before ``connect`` has returned; what we say waits until then
         for text in self.core.texts_to_send():
@@ -157,9 +171,9 @@ class Conversation:
             self._connection.send(text)
 
     def _receive(self, text: bytes) -> None:
-        now = now_ns()
+        now = time_ns()
         self._last_text_at = now
-        if wire_logger.isEnabledFor(logging.DEBUG):
+        if self._is_wire_logged:
             wire_logger.debug("< %s", text[:WIRE_LOG_CHARACTERS])
         self.core.receive_text(text, now)
         self.drain()
@@ -211,6 +225,7 @@ class Keeper:
         while True:
             try:
                 self.active = await self._open()
+                self.active.is_heard = True
                 reason = await self._follow(self.active)
             except MarketError as exc:
                 reason = str(exc)
@@ -219,6 +234,8 @@ class Keeper:
                 logger.exception("%s: conversation failed", self._name)
                 reason = f"{type(exc).__name__}: {exc}"
             last, self.active = self.active, None
+            if last is not None:
+                last.is_heard = False
             if last is not None and last.is_settled(now_ns()):
                 attempt = 0
             delay_s = full_jitter(
@@ -244,6 +261,7 @@ class Keeper:
                 if successor is None or next_run is None:
                     return await run
                 self.active = successor
+                conversation.is_heard, successor.is_heard = False, True
                 self._on_handed_over(successor)
                 conversation.close("handed over to the next connection")
                 with contextlib.suppress(MarketError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dquant.model.book import Levels
-from dquant.model.events import Event
+from dquant.model.events import Event, TopOfBook
 from dquant.model.instrument import Instrument, Kind
 
 
@@ -29,8 +29,11 @@ class MarketSink(Protocol):
     def on_instrument(self, instrument: Instrument) -> None:
         """The next conversation is about this instrument."""
 
+    def on_top(self, top: TopOfBook) -> None:
+        """A book moved, or was confirmed."""
+
     def on_event(self, event: Event) -> None:
-        """Something happened on the wire."""
+        """Something else happened on the wire."""
 
     def on_down(self, reason: str, detail: str) -> None:
         """No believed price can come now; ``reason`` is short and stable, ``detail`` is for the log."""

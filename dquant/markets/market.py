@@ -124,7 +124,7 @@ class Market(threading.Thread):
         self._depth_levels = depth_levels
         self._depth_interval_s = depth_interval_s
         self._face = make_face(self)
-        self._callbacks: Mapping[str, tuple[Callback, ...]] = dict.fromkeys(CALLBACK_KINDS, ())
+        self._set_callbacks(dict.fromkeys(CALLBACK_KINDS, ()))
         self._waiters: list[_Waiter] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -240,18 +240,22 @@ class Market(threading.Thread):
 
         """
         self._check_kinds(callbacks)
-        self._callbacks = {
-            kind: (*known, callbacks[kind]) if kind in callbacks else known
-            for kind, known in self._callbacks.items()
-        }
+        self._set_callbacks(
+            {
+                kind: (*known, callbacks[kind]) if kind in callbacks else known
+                for kind, known in self._callbacks.items()
+            }
+        )
 
     def remove_callbacks(self, callbacks: Mapping[str, Callback]) -> None:
         """Forget functions given to ``register_callbacks``; unknown ones are ignored."""
         self._check_kinds(callbacks)
-        self._callbacks = {
-            kind: tuple(one for one in known if one != callbacks.get(kind))
-            for kind, known in self._callbacks.items()
-        }
+        self._set_callbacks(
+            {
+                kind: tuple(one for one in known if one != callbacks.get(kind))
+                for kind, known in self._callbacks.items()
+            }
+        )
 
     def get_ticker(self) -> dict[str, dict[str, float | None]] | None:
         """Return ``{"ask": {"price", "amount"}, "bid": {…}}``, or ``None`` while stale; never waits."""
@@ -347,6 +351,13 @@ class Market(threading.Thread):
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
+    def _set_callbacks(self, callbacks: Mapping[str, tuple[Callback, ...]]) -> None:
+        # Replaced as a whole: the market's thread sees the old ones or the new ones. The two kinds
+        # that every message asks for have a name of their own.
+        self._callbacks = callbacks
+        self._price_callbacks = callbacks["price"]
+        self._event_callbacks = callbacks["event"]
+
     @staticmethod
     def _check_kinds(callbacks: Mapping[str, Callback]) -> None:
         for kind in callbacks:
@@ -364,18 +375,48 @@ class Market(threading.Thread):
             self._set_stale("rolling", f"{instrument.inst_id} follows {before.inst_id}")
             self._tell("rolled", f"{instrument.inst_id} follows {before.inst_id}")
 
-    def on_event(self, event: Event) -> None:
-        """Take one event of the wire, in the market's loop."""
-        kind = type(event)
-        if kind is TopOfBook:
-            self._on_top(event)  # type: ignore[arg-type]
-        elif kind is BookStale:
-            self._set_stale(event.reason, event.reason)  # type: ignore[union-attr]
-        elif kind is Trade:
-            self._on_trade(event)  # type: ignore[arg-type]
+    def on_top(self, top: TopOfBook) -> None:
+        """Take one top of book, in the market's loop: the hot path."""
+        is_live = self._was_live
+        if top.from_book or (is_live and self._takes_tops):
+            self._price_seq = seq = self._price_seq + 1
+            bid, ask = top.bid, top.ask
+            self.price = price = Price(
+                self.market_name,
+                top.inst_id,
+                self.environment,
+                seq,
+                bid,
+                None if bid is None else top.bid_size,
+                ask,
+                None if ask is None else top.ask_size,
+                LIVE,
+                None,
+                top.ts_event,
+                top.ts_recv,
+            )
+            if not is_live:
+                self._was_live = True
+                self._tell("resynchronised" if self._last_state == "stale" else "live", None)
+            for callback in self._price_callbacks:
+                try:
+                    callback(price)
+                except Exception:
+                    self._count_callback_error("price")
         if self._waiters:
-            self._wake(kind)
-        if self._callbacks["event"]:
+            self._wake(TopOfBook)
+        if self._event_callbacks:
+            self._call("event", top)
+
+    def on_event(self, event: Event) -> None:
+        """Take one event of the wire other than a top, in the market's loop."""
+        if isinstance(event, BookStale):
+            self._set_stale(event.reason, event.reason)
+        elif isinstance(event, Trade):
+            self._on_trade(event)
+        if self._waiters:
+            self._wake(type(event))
+        if self._event_callbacks:
             self._call("event", event)
 
     def on_down(self, reason: str, detail: str) -> None:
@@ -385,35 +426,6 @@ class Market(threading.Thread):
             self._tell("rolling", detail)
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _on_top(self, top: TopOfBook) -> None:
-        is_live = self._was_live
-        if not top.from_book and not (self._takes_tops and is_live):
-            return
-        self._price_seq += 1
-        bid, ask = top.bid, top.ask
-        self.price = price = Price(
-            self.market_name,
-            top.inst_id,
-            self.environment,
-            self._price_seq,
-            bid,
-            None if bid is None else top.bid_size,
-            ask,
-            None if ask is None else top.ask_size,
-            LIVE,
-            None,
-            top.ts_event,
-            top.ts_recv,
-        )
-        if not is_live:
-            self._was_live = True
-            self._tell("resynchronised" if self._last_state == "stale" else "live", None)
-        for callback in self._callbacks["price"]:
-            try:
-                callback(price)
-            except Exception:
-                self._count_callback_error("price")
 
     def _on_trade(self, trade: Trade) -> None:
         if self._callbacks["trade"]:

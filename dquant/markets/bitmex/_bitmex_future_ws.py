@@ -81,7 +81,7 @@ class BitmexFutureWs:
             [self._symbol], silence_s=self._settings.book_silence_s, now=now_ns(), topics=tuple(self._topics)
         )
         core.subscribe()
-        return Conversation(core, self._url, self._settings, self._on_event, self._on_tick)
+        return Conversation(core, self._url, self._settings, self._sink.on_top, self._on_event, self._on_tick)
 
     async def _resolve(self) -> Instrument:
         found = await self._rest.instruments([self._symbol])
@@ -92,7 +92,7 @@ class BitmexFutureWs:
         raise MarketUnreachable(f"{self._symbol} is not among the active instruments")
 
     def _on_event(self, conversation: Conversation, event: Event) -> None:
-        if conversation is not self._keeper.active:
+        if not conversation.is_heard:
             return
         if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
             logger.warning("%s: %s refused: %s %s", self._spec.name, event.channel, event.code, event.message)
@@ -112,4 +112,4 @@ class BitmexFutureWs:
 
     def _on_handed_over(self, conversation: Conversation) -> None:
         if conversation.last_top is not None:
-            self._sink.on_event(conversation.last_top)
+            self._sink.on_top(conversation.last_top)

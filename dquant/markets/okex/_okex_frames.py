@@ -3,11 +3,22 @@
 Written from the fact sheet ``okx-v5`` sections 2 and 5 (guide of 2026-06-27). Prices,
 sizes and times are strings on the wire; the lax decoders turn them into numbers in one
 pass. Only what is used is decoded. Sizes are contracts (spot: base coin), ``ts`` is ms.
+
+A frame of books is typed to the last number: a price that is not positive, a size below
+0, an infinity or a time that does not fit in ns is refused here and reaches no book. An
+``Envelope`` takes any JSON object, because kinds come and go without notice.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+MAX_TIME_MS = 9_223_372_036_854  # in ns it still fits into 64 bits
+MAX_NUMBER = 1e18
+
+Price = Annotated[float, msgspec.Meta(gt=0, le=MAX_NUMBER)]
+Size = Annotated[float, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
 
 
 class Arg(msgspec.Struct, gc=False):
@@ -20,8 +31,8 @@ class Arg(msgspec.Struct, gc=False):
 class Row(msgspec.Struct, array_like=True, gc=False):
     """One level as numbers; the wire's dead field and order count are not read."""
 
-    px: float
-    sz: float
+    px: Price
+    sz: Size
 
 
 class TextLevel(msgspec.Struct, array_like=True, gc=False):
@@ -36,10 +47,10 @@ class BookData(msgspec.Struct, gc=False):
 
     asks: list[Row]
     bids: list[Row]
-    ts: int
+    ts: TimeMs
     seqId: int | None = None  # noqa: N815
     prevSeqId: int | None = None  # noqa: N815
-    checksum: int = 0
+    checksum: int | None = 0
 
 
 class BookFrame(msgspec.Struct, gc=False):
@@ -55,10 +66,10 @@ class TextBookData(msgspec.Struct, gc=False):
 
     asks: list[TextLevel]
     bids: list[TextLevel]
-    ts: int
+    ts: TimeMs
     seqId: int | None = None  # noqa: N815
     prevSeqId: int | None = None  # noqa: N815
-    checksum: int = 0
+    checksum: int | None = 0
 
 
 class TextBookFrame(msgspec.Struct, gc=False):
@@ -70,19 +81,24 @@ class TextBookFrame(msgspec.Struct, gc=False):
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """Any JSON frame, far enough to tell its kind; codes were ints in a few old errors."""
+    """Any JSON object, far enough to tell its kind; codes were ints in a few old errors."""
 
-    event: str = ""
-    op: str = ""
-    id: str = ""
-    code: str | int = ""
-    msg: str = ""
-    channel: str = ""
-    arg: dict[str, Any] = msgspec.field(default_factory=dict)
+    event: Any = ""
+    id: Any = ""
+    code: Any = ""
+    msg: Any = ""
+    channel: Any = ""
+    action: Any = ""
+    arg: Any = None
     data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+
+    def arg_of(self, key: str) -> str:
+        """Return one text of ``arg``, ``""`` where there is none."""
+        value = self.arg.get(key) if isinstance(self.arg, dict) else None
+        return value if isinstance(value, str) else ""
 
 
 decode_book = msgspec.json.Decoder(BookFrame, strict=False).decode
 decode_text_book = msgspec.json.Decoder(TextBookFrame, strict=False).decode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
-decode_rows = msgspec.json.Decoder(list[dict[str, Any]]).decode
+decode_rows = msgspec.json.Decoder(list[Any]).decode

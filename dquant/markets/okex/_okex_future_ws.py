@@ -18,7 +18,7 @@ from dquant.markets.okex._okex_expiry import contract_of
 from dquant.markets.okex._okex_future_rest import OkexFutureRest
 from dquant.markets.okex._okex_protocol import OkexPublicProtocol
 from dquant.model.book import Levels
-from dquant.model.events import Event, InstrumentState, SubscriptionChanged, TopOfBook
+from dquant.model.events import Event, InstrumentState, SubscriptionChanged
 from dquant.model.instrument import Instrument
 from dquant.util import now_ns
 
@@ -112,7 +112,7 @@ class OkexFutureWs:
         core.subscribe(wanted)
         if instrument.kind == "future":
             core.subscribe([{"channel": "instruments", "instType": WIRE_KINDS[instrument.kind]}])
-        return Conversation(core, self._url, self._settings, self._on_event, self._on_tick)
+        return Conversation(core, self._url, self._settings, self._sink.on_top, self._on_event, self._on_tick)
 
     async def _resolve(self) -> Instrument:
         """Return the instrument to connect to, waiting while the venue lists none.
@@ -164,17 +164,14 @@ class OkexFutureWs:
     def _roll(self, conversation: Conversation) -> None:
         if not self._is_rolling and self.instrument is not None:
             self._is_rolling = True
+            conversation.is_heard = False
             self._sink.on_down("rolling", f"{self.instrument.inst_id} expired")
             conversation.close("rolling")
 
     # -- what the conversation says ------------------------------------------------------------
 
     def _on_event(self, conversation: Conversation, event: Event) -> None:
-        if conversation is not self._keeper.active or self._is_rolling:
-            return  # a successor is heard when it has taken over
-        if isinstance(event, TopOfBook):
-            self._newest_ts_event = event.ts_event
-            self._sink.on_event(event)
+        if not conversation.is_heard:
             return
         if isinstance(event, InstrumentState):
             if self.instrument is not None and event.inst_id == self.instrument.inst_id:
@@ -198,6 +195,8 @@ class OkexFutureWs:
     def _on_tick(self, conversation: Conversation, now: int) -> None:
         if conversation is self._keeper.active:
             self._count(conversation)
+            if conversation.last_top is not None:
+                self._newest_ts_event = conversation.last_top.ts_event
             if self.instrument is not None and self._is_expired(self.instrument, now):
                 self._roll(conversation)
 
@@ -217,7 +216,7 @@ class OkexFutureWs:
     def _on_handed_over(self, conversation: Conversation) -> None:
         logger.info("%s: the next connection took over", self._spec.name)
         if conversation.last_top is not None:
-            self._sink.on_event(conversation.last_top)
+            self._sink.on_top(conversation.last_top)
 
 
 def _arg_of(channel: str, instrument: Instrument) -> dict[str, str]:
