@@ -6,6 +6,7 @@ A secret comes only from its variable or from ``secrets_file``, a file of mode 0
 """
 
 import configparser
+import datetime
 import difflib
 import os
 import re
@@ -71,8 +72,11 @@ def _switch(text: str) -> bool:
 
 
 def _address(*schemes: str) -> Callable[[str], str]:
+    with_host = rf"({'|'.join(map(re.escape, schemes))})://[^\s/]\S*"
+    pattern = re.compile(rf"{with_host}|unix:///\S+" if "unix" in schemes else with_host)
+
     def parse(text: str) -> str:
-        if text and not re.fullmatch(rf"({'|'.join(schemes)})://[^\s/]+(/\S*)?", text):
+        if text and not pattern.fullmatch(text):
             raise ValueError
         return text
 
@@ -82,8 +86,10 @@ def _address(*schemes: str) -> Callable[[str], str]:
 
 def _moment(text: str) -> str:
     """empty, or a UTC time such as 2026-09-23T04:00:00Z"""
-    if text and not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text):
-        raise ValueError
+    if text:
+        datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")  # "Z" is a zone to it
+        if not re.fullmatch(r"[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z", text):
+            raise ValueError
     return text
 
 
@@ -197,6 +203,9 @@ KEYS: dict[str, KeySpec] = {
     ),
 }
 
+# An address may carry a user and a password.
+URL_KEYS = frozenset(name for name in KEYS if name.endswith("_url"))
+
 
 class MyConfiguration:
     """The keys of one environment.
@@ -230,7 +239,7 @@ class MyConfiguration:
         from_variables = _read_variables(variables)
         secrets_file, secrets_source = from_variables.get("secrets_file", texts["secrets_file"])
         if secrets_file:
-            texts.update(_read_secrets(Path(secrets_file).expanduser(), secrets_source))
+            texts.update(_read_secrets(Path(os.path.expanduser(secrets_file)), secrets_source))
         texts.update(from_variables)
         self._values = {name: _value_of(name, text, source) for name, (text, source) in texts.items()}
         self._sources = {name: source for name, (_, source) in texts.items()}
@@ -254,32 +263,48 @@ class MyConfiguration:
 
 
 def _read_file(path: Path, *, is_secret_file: bool) -> dict[str, tuple[str, str]]:
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=None)
+    # [DEFAULT] would speak for every section; here it is one that nobody knows.
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=None, default_section="")
     try:
         with path.open(encoding="utf-8") as file:
             parser.read_file(file)
     except OSError as exc:
         raise ConfigError(f"cannot be read: {exc.strerror}", str(path)) from exc
     except (configparser.Error, UnicodeDecodeError) as exc:
-        line = getattr(exc, "lineno", None)
-        # The parser's own words quote the line, which may hold a secret.
-        at = f" at line {line}" if line else ""
-        raise ConfigError(f"is not an INI file{at} ({type(exc).__name__})", str(path)) from None
+        raise ConfigError(_what_is_no_ini(exc), str(path)) from None
     found: dict[str, tuple[str, str]] = {}
+    sections = sorted({spec.section for spec in KEYS.values()})
     for section in parser.sections():
+        if section not in sections:
+            allowed = ", ".join(f"[{name}]" for name in sections)
+            raise ConfigError(f"[{section}] is not a known section; allowed: {allowed}", str(path))
         for name, text in parser.items(section):
             spec = KEYS.get(name)
             if spec is None:
                 raise ConfigError(f"[{section}] {name} is not a known key{_nearest(name)}", str(path))
-            if spec.is_secret and not is_secret_file:
+            if (spec.is_secret or (name in URL_KEYS and "@" in text)) and not is_secret_file:
+                what = "is a secret" if spec.is_secret else "holds a password"
                 raise ConfigError(
-                    f"{name} is a secret: set {VARIABLE_PREFIX}{name.upper()} or put it into secrets_file",
+                    f"{name} {what}: set {VARIABLE_PREFIX}{name.upper()} or put it into secrets_file",
                     str(path),
                 )
             if spec.section != section:
                 raise ConfigError(f"{name} belongs to [{spec.section}], not [{section}]", str(path))
             found[name] = (text.strip(), str(path))
     return found
+
+
+def _what_is_no_ini(exc: configparser.Error | UnicodeDecodeError) -> str:
+    """Say what is wrong; the parser's own words quote the line, which may hold a secret."""
+    if isinstance(exc, configparser.DuplicateOptionError):
+        return f"[{exc.section}] {exc.option} stands there twice, again at line {exc.lineno}"
+    if isinstance(exc, configparser.DuplicateSectionError):
+        return f"[{exc.section}] stands there twice, again at line {exc.lineno}"
+    if isinstance(exc, configparser.MissingSectionHeaderError):
+        return f"line {exc.lineno} stands before the first [section]"
+    if isinstance(exc, configparser.ParsingError):
+        return f"line {exc.errors[0][0]} is neither [section] nor key = value"
+    return f"is not an INI file ({type(exc).__name__})"
 
 
 def _read_variables(variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -309,7 +334,7 @@ def _value_of(name: str, text: str, source: str) -> Any:
     try:
         return spec.parse(text)
     except ValueError:
-        shown = "its value" if spec.is_secret else repr(text)
+        shown = "its value" if spec.is_secret or "@" in text else repr(text)
         allowed = (spec.parse.__doc__ or "text").strip()
         raise ConfigError(
             f"{name}: {shown} is not allowed; allowed: {allowed} ({spec.unit})", source
