@@ -145,20 +145,26 @@ def start_child(options: SimulateOptions | None = None, timeout_s: float = START
         MarketUnreachable: They were not ready in time, or could not start.
 
     """
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "dquant.simulator.process", *_arguments(options or SimulateOptions())],
+        [sys.executable, "-P", "-m", "dquant.simulator.process", *_arguments(options or SimulateOptions())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=_environment(),
         process_group=0,
     )
     child = SimulatedChild(process)
     child.wait_until_ready(timeout_s)
     return child
+
+
+def _environment() -> dict[str, str]:
+    """Return our variables without the configuration's: the venues need none, and some are secrets."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DQUANT_")}
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment
 
 
 def _arguments(options: SimulateOptions) -> list[str]:
