@@ -17,6 +17,19 @@ FILES_KEPT = 3  # older parts of one process's log
 PROCESSES_KEPT = 20  # logs of earlier processes
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A log that a full disk ends with one line; the program goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say it once, instead of a traceback a record."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)  # a mistake of ours
+            return
+        root = logging.getLogger("dquant")
+        root.removeHandler(self)
+        root.warning("no more records go to %s: %s", self.baseFilename, sys.exception())
+
+
 class LastWords(logging.Handler):
     """Keeps the newest warning for a screen that owns the terminal."""
 
@@ -42,6 +55,9 @@ def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> La
     root = logging.getLogger("dquant")
     root.setLevel(level.upper())
     root.propagate = False
+    for handler in list(root.handlers):  # of a verb that ran before in this process
+        root.removeHandler(handler)
+        handler.close()
     formatter = logging.Formatter(FORMAT)
     last_words = LastWords()
     root.addHandler(last_words)
@@ -54,12 +70,11 @@ def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> La
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _prune(directory)
-        file = logging.handlers.RotatingFileHandler(
+        file = _LogFile(
             directory / f"dquant-{verb}-{os.getpid()}.log",
             maxBytes=FILE_BYTES,
             backupCount=FILES_KEPT,
             encoding="utf-8",
-            delay=True,
         )
     except OSError as exc:
         root.warning("no log file in %s: %s", directory, exc.strerror)
@@ -70,7 +85,10 @@ def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> La
 
 
 def _prune(directory: Path) -> None:
-    logs = sorted(directory.glob("dquant-*.log*"), key=lambda path: path.stat().st_mtime)
-    for path in logs[: -PROCESSES_KEPT * (FILES_KEPT + 1)]:
+    aged = []
+    for path in directory.glob("dquant-*.log*"):
+        with contextlib.suppress(OSError):  # another process was faster
+            aged.append((path.stat().st_mtime, path))
+    for _, path in sorted(aged)[: -PROCESSES_KEPT * (FILES_KEPT + 1)]:
         with contextlib.suppress(OSError):
             path.unlink()
