@@ -18,7 +18,7 @@ import logging
 import os
 import platform
 import re
-import shutil
+import secrets
 import signal
 import socket
 import subprocess
@@ -47,11 +47,17 @@ LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
 log = logging.getLogger(__name__)
 
 # PR_SET_PDEATHSIG is 1. A parent that died before the call is noticed by its number.
+# The server keeps nothing: it stands in a private directory that is gone before it starts, so that no way of
+# dying leaves one behind.
 _SHIM = (
     "import ctypes, os, sys\n"
+    "_, parent, directory, binary = sys.argv\n"
     "ctypes.CDLL(None, use_errno=True).prctl(1, 9)\n"
-    "if os.getppid() != int(sys.argv[1]): sys.exit(1)\n"
-    "os.execv(sys.argv[2], sys.argv[2:])\n"
+    "if os.getppid() != int(parent): sys.exit(1)\n"
+    "os.mkdir(directory, 0o700)\n"
+    "os.chdir(directory)\n"
+    "os.rmdir(directory)\n"
+    "os.execv(binary, [binary, '-'])\n"
 )
 
 
@@ -127,14 +133,13 @@ def find_binary() -> str:
     )
 
 
-def server_config(settings: RedisSettings, directory: str) -> str:
+def server_config(settings: RedisSettings) -> str:
     """Return the configuration of a private server that keeps nothing."""
     lines = [
         "bind 127.0.0.1",
         f"port {settings.port}",
         'save ""',
         "appendonly no",
-        f"dir {directory}",
         "daemonize no",
         "loglevel warning",
         f"maxmemory {MAX_MEMORY}",
@@ -172,28 +177,24 @@ class ValkeyChild:
 
         """
         binary = find_binary()
-        directory = tempfile.mkdtemp(prefix="dquant-valkey-")
+        directory = os.path.join(tempfile.gettempdir(), f"dquant-valkey-{secrets.token_hex(8)}")
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), binary, "-"],
+            [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), directory, binary],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             process_group=0,
-            cwd=directory,
             env={"LC_ALL": "C"},  # none of our variables: some are secrets
         )
         child = cls(process, settings)
         try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-                stdin.write(server_config(settings, directory).encode())
+                stdin.write(server_config(settings).encode())
             is_ours = child._wait_until_ready()
         except BaseException:
             child.stop()
             raise
-        finally:
-            # It stands in the directory and writes nothing: removed now, no way of dying leaves it behind.
-            shutil.rmtree(directory, ignore_errors=True)
         if not is_ours:
             child.stop()
             return None

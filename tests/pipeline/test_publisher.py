@@ -225,6 +225,8 @@ async def test_close_sends_what_waits(server, records, tail, eventually):
             await eventually(lambda: publisher.is_connected)
             for _ in range(50):
                 publisher.publish_price(records.live())
+            started = time.monotonic()
+        assert time.monotonic() - started < 0.5, "redis-py waits a second for a stream that nobody ended"
         await eventually(lambda: len(got) == 50)
 
 
