@@ -80,10 +80,11 @@ class ControlDoor:
         if venue is None:
             raise ValueError(f"venue must be one of {', '.join(self._controlled.venues)}, not {venue_name!r}")
         if name == "clear":
-            lifted = venue.faults.clear(params.get("kind"))
+            kind = params.get("kind")
+            lifted = venue.faults.clear(None if kind is None else str(kind))
             self._controlled.note({"event": "faults cleared", "venue": venue.name, "lifted": lifted})
             return {"lifted": lifted}
-        if name not in KINDS:
+        if not isinstance(name, str) or name not in KINDS:
             raise ValueError(f"fault must be clear or one of {', '.join(sorted(KINDS))}, not {name!r}")
         venue.faults.inject(name, params, time.monotonic_ns())
         self._controlled.note({"event": "fault", "venue": venue.name, "fault": name, **params})

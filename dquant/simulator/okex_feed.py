@@ -30,6 +30,7 @@ WINDOW = 400  # levels a side of ``books``
 _BOOK_CADENCE_NS = 100 * NS_PER_MS
 _BBO_CADENCE_NS = 10 * NS_PER_MS
 _IDLE_NS = 60 * NS_PER_S
+_SMALL = {"bbo-tbt": _BBO_CADENCE_NS, "books5": _BOOK_CADENCE_NS, "tickers": _BOOK_CADENCE_NS}
 
 Push = tuple[str, str]  # channel, text
 DataOf = Callable[[Listing, FlowMarket, int], dict[str, Any]]
@@ -66,7 +67,7 @@ class InstrumentFeed:
         self._books_revision = -1
         self._books_slot = 0
         self._books_sent_ns = 0
-        self._small_slot = {"bbo-tbt": 0, "books5": 0, "tickers": 0}
+        self._small_slot: dict[str, int] = {}
         self._small_shown: dict[str, Any] = {}
         self._small_sent_ns: dict[str, int] = {}
         self._periodic_slot: dict[str, int] = {}
@@ -88,8 +89,20 @@ class InstrumentFeed:
         if channel in self.channels:
             return
         self.channels.add(channel)
+        # What the first listener is about to be shown counts as said, see ``first_push``.
         if channel == "books":
             self._show_window(now_ns)
+        elif channel in _SMALL:
+            self._small_slot[channel] = now_ns // _SMALL[channel]
+            self._small_sent_ns[channel] = now_ns
+            self._small_shown[channel] = (
+                self._ticker_facts() if channel == "tickers" else self._small_levels(channel)
+            )
+        elif channel in _PERIODIC:
+            data_of, every_ms, _repeat_ms = _PERIODIC[channel]
+            self._periodic_slot[channel] = now_ns // (every_ms * NS_PER_MS)
+            row = data_of(self.listing, self.market, now_ns)
+            self._periodic_shown[channel] = (_without_ts(row), now_ns)
         if channel in ("trades", "trades-all", "tickers") and self._tap is None:
             self._tap = self.market.book.tap(wants_changes=False)
 
@@ -101,7 +114,10 @@ class InstrumentFeed:
             self._tap = None
 
     def first_push(self, channel: str, now_ns: int) -> str | None:
-        """Return what a new listener gets at once; the trade channels begin with the next trade."""
+        """Return what a new listener gets at once; the trade channels begin with the next trade.
+
+        It changes nothing: what the others were shown last stays what they are told the next change of.
+        """
         if channel == "books":
             bids, asks = self._shown
             sides = self._rows(asks), self._rows(bids)
@@ -114,7 +130,7 @@ class InstrumentFeed:
                 prev_seq_id=-1,
             )
         if channel in BOOK_CHANNELS:
-            return self._small_book(channel, now_ns)
+            return self._small_book(channel, now_ns, *self._small_levels(channel))
         arg = {"channel": channel, "instId": self._inst_id}
         if channel == "tickers":
             return push(arg, data.ticker(self.listing, self.market, now_ns))
@@ -132,11 +148,11 @@ class InstrumentFeed:
         if self.channels & BOOK_CHANNELS and not self.is_frozen(real_ns):
             # The order within one connection is fixed: bbo-tbt, books, books5.
             if "bbo-tbt" in self.channels:
-                self._publish_small("bbo-tbt", now_ns, _BBO_CADENCE_NS, pushes)
+                self._publish_small("bbo-tbt", now_ns, pushes)
             if "books" in self.channels:
                 self._publish_books(now_ns, pushes)
             if "books5" in self.channels:
-                self._publish_small("books5", now_ns, _BOOK_CADENCE_NS, pushes)
+                self._publish_small("books5", now_ns, pushes)
         if "tickers" in self.channels:
             self._publish_ticker(now_ns, had_trades, pushes)
         for channel, (data_of, every_ms, repeat_ms) in _PERIODIC.items():
@@ -224,26 +240,26 @@ class InstrumentFeed:
         self._books_revision = book.revision
         self._books_slot, self._books_sent_ns = now_ns // _BOOK_CADENCE_NS, now_ns
 
-    def _publish_small(self, channel: str, now_ns: int, cadence_ns: int, pushes: list[Push]) -> None:
-        slot = now_ns // cadence_ns
+    def _publish_small(self, channel: str, now_ns: int, pushes: list[Push]) -> None:
+        slot = now_ns // _SMALL[channel]
         if slot == self._small_slot[channel]:
             return
         picture = self._small_levels(channel)
         # Unchanged for a minute: the last picture is repeated.
-        idle = now_ns - self._small_sent_ns.get(channel, now_ns) >= _IDLE_NS
-        if picture == self._small_shown.get(channel) and not idle:
+        idle = now_ns - self._small_sent_ns[channel] >= _IDLE_NS
+        if picture == self._small_shown[channel] and not idle:
             return
         self._small_slot[channel] = slot
-        pushes.append((channel, self._small_book(channel, now_ns)))
+        self._small_shown[channel] = picture
+        self._small_sent_ns[channel] = now_ns
+        pushes.append((channel, self._small_book(channel, now_ns, *picture)))
 
     def _small_levels(self, channel: str) -> tuple[Levels, Levels]:
         count = 1 if channel == "bbo-tbt" else 5
         book = self.market.book
         return book.top(BID, count), book.top(ASK, count)
 
-    def _small_book(self, channel: str, now_ns: int) -> str:
-        bids, asks = self._small_shown[channel] = self._small_levels(channel)
-        self._small_sent_ns[channel] = now_ns
+    def _small_book(self, channel: str, now_ns: int, bids: Levels, asks: Levels) -> str:
         ms = now_ns // NS_PER_MS
         ts_ms = ms if channel == "books5" else self.market.book.ts // NS_PER_MS
         return small_book_push(
@@ -251,35 +267,38 @@ class InstrumentFeed:
         )
 
     def _publish_ticker(self, now_ns: int, had_trades: bool, pushes: list[Push]) -> None:
-        book = self.market.book
-        bid, ask = book.best_bid, book.best_ask
-        shown = (
-            bid,
-            None if bid is None else book.level(BID, bid)[0],
-            ask,
-            None if ask is None else book.level(ASK, ask)[0],
-            self.market.day.last_tick,
-        )
+        shown = self._ticker_facts()
         if had_trades:
             self._small_shown["tickers"] = None  # a trade at the same price is news all the same
         slot = now_ns // _BOOK_CADENCE_NS
-        if slot == self._small_slot["tickers"] or shown == self._small_shown.get("tickers"):
+        if slot == self._small_slot["tickers"] or shown == self._small_shown["tickers"]:
             return
         self._small_slot["tickers"] = slot
         self._small_shown["tickers"] = shown
         arg = {"channel": "tickers", "instId": self._inst_id}
         pushes.append(("tickers", push(arg, data.ticker(self.listing, self.market, now_ns))))
 
+    def _ticker_facts(self) -> tuple[Any, ...]:
+        book = self.market.book
+        bid, ask = book.best_bid, book.best_ask
+        return (
+            bid,
+            None if bid is None else book.level(BID, bid)[0],
+            ask,
+            None if ask is None else book.level(ASK, ask)[0],
+            self.market.day.last_tick,
+        )
+
     def _publish_periodic(
         self, channel: str, data_of: DataOf, now_ns: int, every_ms: int, repeat_ms: int, pushes: list[Push]
     ) -> None:
         slot = now_ns // (every_ms * NS_PER_MS)
-        if slot == self._periodic_slot.get(channel):
+        if slot == self._periodic_slot[channel]:
             return
         self._periodic_slot[channel] = slot
         row = data_of(self.listing, self.market, now_ns)
-        value = {key: item for key, item in row.items() if key != "ts"}
-        shown, sent_ns = self._periodic_shown.get(channel, (None, 0))
+        value = _without_ts(row)
+        shown, sent_ns = self._periodic_shown[channel]
         if value == shown and now_ns - sent_ns < repeat_ms * NS_PER_MS:
             return
         self._periodic_shown[channel] = (value, now_ns)
@@ -287,6 +306,10 @@ class InstrumentFeed:
 
     def _rows(self, levels: Levels) -> str:
         return level_rows(levels.items(), self.market.tick, self.market.lot)
+
+
+def _without_ts(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "ts"}
 
 
 def _difference(old: Levels, new: Levels, descending: bool) -> list[tuple[int, tuple[int, int]]]:

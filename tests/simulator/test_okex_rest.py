@@ -1,0 +1,106 @@
+"""REST of the simulated OKX: what a query selects, and what is refused how."""
+
+import pytest
+
+from dquant.simulator.venue import RestRequest
+
+INST = "BTC-USD-261127"
+
+
+def test_time_is_the_virtual_time(okex):
+    okex.run(1000)
+    assert okex.get("public/time")[1]["data"] == [{"ts": str(okex.now_ns // 1_000_000)}]
+
+
+def test_instruments_are_chosen_by_type_family_underlying_and_name(okex):
+    def ids(**query):
+        return [row["instId"] for row in okex.get("public/instruments", **query)[1]["data"]]
+
+    assert len(ids(instType="FUTURES", instFamily="BTC-USD")) == 6
+    assert len(ids(instType="FUTURES", uly="BTC-USD")) == 9
+    assert ids(instType="SWAP", instFamily="BTC-USD") == ["BTC-USD-SWAP"]
+    assert ids(instType="SPOT") == ["BTC-USDT"]
+    assert ids(instType="SWAP", instId="ETH-USD-SWAP") == ["ETH-USD-SWAP"]
+    assert ids(instType="OPTION") == []
+
+
+def test_books_have_as_many_levels_as_asked_for(okex):
+    for size, levels in (("", 1), ("7", 7), ("400", 400)):
+        _status, answer = okex.get("market/books", instId=INST, sz=size)
+        row = answer["data"][0]
+        assert (len(row["bids"]), len(row["asks"])) == (levels, levels)
+        assert row["seqId"] == okex.venue.feeds[INST].seq_id
+    full = okex.get("market/books-full", instId=INST, sz="5000")[1]["data"][0]
+    assert len(full["bids"]) > 400
+
+
+def test_trades_are_newest_first_and_no_more_than_asked_for(okex):
+    okex.run(3000)
+    rows = okex.get("market/trades", instId=INST, limit="10")[1]["data"]
+    ids = [int(row["tradeId"]) for row in rows]
+    assert len(ids) == 10
+    assert ids == sorted(ids, reverse=True)
+
+
+def test_tickers_list_a_type(okex):
+    rows = okex.get("market/tickers", instType="SWAP")[1]["data"]
+    assert {row["instId"] for row in rows} == {"BTC-USD-SWAP", "ETH-USD-SWAP", "BTC-USDT-SWAP"}
+
+
+def test_indices_are_found_by_name_or_quote_currency(okex):
+    rows = okex.get("market/index-tickers", quoteCcy="USD")[1]["data"]
+    assert [row["instId"] for row in rows] == ["BTC-USD", "ETH-USD"]
+
+
+def test_price_limits_lie_round_the_index(okex):
+    row = okex.get("public/price-limit", instId=INST)[1]["data"][0]
+    index = float(okex.get("market/index-tickers", instId="BTC-USD")[1]["data"][0]["idxPx"])
+    assert float(row["sellLmt"]) < index < float(row["buyLmt"]) <= index * 1.05 + 1
+
+
+def test_open_interest_in_coin_is_that_of_inverse_contracts(okex):
+    (row,) = okex.get("public/open-interest", instType="FUTURES", instId=INST)[1]["data"]
+    mark = okex.venue.feeds[INST].market.mark
+    assert float(row["oiCcy"]) == pytest.approx(float(row["oi"]) * 100 / mark)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "code"),
+    [
+        ("market/ticker", {}, 400, "50014"),
+        ("market/ticker", {"instId": "NO-SUCH"}, 200, "51001"),
+        ("public/instruments", {}, 400, "50014"),
+        ("public/instruments", {"instType": "FRUIT"}, 400, "51000"),
+        ("public/instruments", {"instType": "SWAP", "instId": INST}, 200, "51001"),
+        ("market/books", {"instId": INST, "sz": "401"}, 400, "51000"),
+        ("market/books", {"instId": INST, "sz": "-1"}, 400, "51000"),
+        ("market/books", {"instId": INST, "sz": "\u0663"}, 400, "51000"),
+        ("market/index-tickers", {}, 400, "50015"),
+        ("market/index-tickers", {"instId": INST}, 200, "51001"),
+        ("market/index-tickers", {"quoteCcy": "EUR"}, 200, "51001"),
+        ("public/funding-rate", {"instId": INST}, 400, "51000"),
+        ("public/open-interest", {"instType": "SPOT"}, 400, "51000"),
+        ("public/estimated-price", {"instId": "BTC-USD-SWAP"}, 400, "51000"),
+        ("trade/order", {"instId": INST}, 404, "404"),
+    ],
+)
+def test_errors_come_in_the_venues_envelope(okex, path, query, status, code):
+    answer = okex.get(path, **query)
+    assert (answer[0], answer[1]["code"], answer[1]["data"]) == (status, code, [])
+    assert answer[1]["msg"]
+
+
+def test_only_get_reads(okex):
+    answer = okex.venue.answer(RestRequest("POST", "/api/v5/public/time"), okex.now_ns)
+    assert answer.status == 404
+
+
+def test_an_estimate_exists_only_in_the_last_hour(okex):
+    assert okex.get("public/estimated-price", instId=INST)[1] == {"code": "0", "data": [], "msg": ""}
+
+
+def test_a_refusing_venue_answers_like_a_gateway(okex):
+    okex.pass_time(10)
+    okex.venue.faults.inject("refuse", {}, okex.real_ns)
+    answer = okex.venue.answer(RestRequest("GET", "/api/v5/public/time"), okex.now_ns)
+    assert (answer.status, answer.content_type) == (503, "text/html")
