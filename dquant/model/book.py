@@ -6,8 +6,9 @@ moves few entries, and the top of the book is one look-up. A book does not judge
 itself stale and knows no sequence numbers; the protocol core does.
 
 Prices and sizes are floats made from the wire text (``repr`` gives it back); sizes are
-contracts, or base coin on a spot market. A price that is not a positive number, or a
-negative size, raises ``ValueError`` and leaves the book unusable until ``clear``.
+contracts, or base coin on a spot market. A price that is not a positive finite number, or a
+size that is negative or none, raises ``ValueError`` and leaves the book unusable until
+``clear``. An infinite size is for the decoder to refuse; ``PriceBook`` does not look for it.
 """
 
 from bisect import bisect_left
@@ -148,7 +149,12 @@ class ChecksumBook:
         self._checksum: int | None = None
 
     def apply(self, bids: Sequence[TextRow], asks: Sequence[TextRow]) -> None:
-        """Set each price of both sides to its size, as ``PriceBook.apply`` does."""
+        """Set each price of both sides to its size, as ``PriceBook.apply`` does.
+
+        Raises:
+            ValueError: A price is not a positive number, a size is none or negative.
+
+        """
         if self._apply_side(self._bid_keys, self._bid_texts, bids, 1.0) | self._apply_side(
             self._ask_keys, self._ask_texts, asks, -1.0
         ):
@@ -160,19 +166,20 @@ class ChecksumBook:
         for row in rows:
             px, sz = row.px, row.sz
             key = sign * float(px)
-            # Nearly every size starts with a digit above 0; only the others are worth a conversion.
-            is_delete = sz[:1] in "0-+. n" and _is_zero(sz)
+            size = float(sz)
+            if not 0.0 <= size < inf:
+                raise ValueError(f"size {sz!r} at {px!r}")
             at = bisect_left(keys, key)
             if keys[at] == key:
                 if len(keys) - at <= CHECKSUM_LEVELS + 1:
                     is_top_touched = True
-                if is_delete:
-                    del keys[at], texts[at]
-                else:
+                if size:
                     texts[at] = f"{px}:{sz}"
+                else:
+                    del keys[at], texts[at]
             elif not 0.0 < sign * key < inf:
                 raise ValueError(f"price {px!r}")
-            elif not is_delete:
+            elif size:
                 keys.insert(at, key)
                 texts.insert(at, f"{px}:{sz}")
                 if len(keys) - at <= CHECKSUM_LEVELS + 1:
@@ -214,13 +221,6 @@ class ChecksumBook:
 
     def __len__(self) -> int:
         return len(self._bid_keys) + len(self._ask_keys) - 2
-
-
-def _is_zero(text: str) -> bool:
-    size = float(text)
-    if not size >= 0.0:
-        raise ValueError(f"size {text!r}")
-    return size == 0.0
 
 
 def _size_of(text: str) -> float:
