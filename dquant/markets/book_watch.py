@@ -8,6 +8,7 @@ from dquant.model.events import BookStale
 
 RESYNC_BURST = 5
 RESYNC_REFILL_S = 30.0
+SNAPSHOT_WAIT_S = 10.0
 
 
 class TokenBucket:
@@ -49,6 +50,7 @@ class BookWatch:
         "_asked_at",
         "_bucket",
         "_is_wanted",
+        "_wait_ns",
         "inst_id",
         "is_live",
         "last_ts",
@@ -60,6 +62,7 @@ class BookWatch:
     def __init__(self, inst_id: str, silence_s: float, now: int) -> None:
         self.inst_id = inst_id
         self.silence_ns = int(silence_s * NS_PER_S)
+        self._wait_ns = int(min(silence_s or SNAPSHOT_WAIT_S, SNAPSHOT_WAIT_S) * NS_PER_S)  # for a snapshot
         self.is_live = False
         self.reason = "connecting"
         self.last_ts = now  # of the last message about this book
@@ -86,7 +89,7 @@ class BookWatch:
             self._is_wanted = False
         elif not self._is_wanted:
             self._is_wanted = True
-            self._asked_at = now - self.silence_ns  # nothing asked yet: may go out at once
+            self._asked_at = now - self._wait_ns  # nothing asked yet: may go out at once
         return BookStale(self.inst_id, reason, now) if is_news else None
 
     def is_silent(self, now: int) -> bool:
@@ -95,17 +98,18 @@ class BookWatch:
         return self.is_live and 0 < self.silence_ns < now - self.last_ts
 
     def is_overdue(self, now: int) -> bool:
-        """Tell whether the very first snapshot has been awaited for too long (0: never judged)."""
+        """Tell whether the very first snapshot has been awaited for too long."""
         self.last_ts = min(self.last_ts, now)
-        return self.reason == "connecting" and 0 < self.silence_ns < now - self.last_ts
+        return self.reason == "connecting" and self._wait_ns < now - self.last_ts
 
     def take_resync(self, now: int) -> bool:
         """Tell whether to ask for a snapshot now; a yes counts against the limit.
 
-        A snapshot that was asked for and did not come within the silence limit is asked for again.
+        A snapshot that was asked for and did not come is asked for again after ``SNAPSHOT_WAIT_S``,
+        or after the silence limit where that is shorter.
         """
         self._asked_at = min(self._asked_at, now)
-        if not self._is_wanted or now - self._asked_at < self.silence_ns:
+        if not self._is_wanted or now - self._asked_at < self._wait_ns:
             return False
         if not self._bucket.take(1, now):
             return False

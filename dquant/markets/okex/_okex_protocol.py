@@ -14,14 +14,15 @@ the Unix epoch (the wire carries ms). A book of the checksum era is verified by 
 on every message, and by the chain as well where both are sent.
 """
 
+from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from math import inf
 
 import msgspec
 
-from dquant.constants import NS_PER_MS
+from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.errors import RemoteProtocolError
-from dquant.markets.book_watch import BookWatch
+from dquant.markets.book_watch import BookWatch, TokenBucket
 from dquant.markets.okex._okex_frames import (
     BookData,
     BookFrame,
@@ -29,23 +30,20 @@ from dquant.markets.okex._okex_frames import (
     Row,
     TextBookData,
     TextBookFrame,
+    TextLevel,
     decode_book,
     decode_envelope,
     decode_rows,
     decode_text_book,
 )
+from dquant.markets.okex._okex_rows import READERS, ROW_ERRORS
 from dquant.model.book import ChecksumBook, Levels, PriceBook
 from dquant.model.events import (
     Event,
-    FundingRate,
-    IndexPrice,
     InstrumentState,
-    MarkPrice,
     ReconnectAsked,
     SubscriptionChanged,
-    TickerStats,
     TopOfBook,
-    Trade,
 )
 
 BOOK_CHANNEL = "books"
@@ -56,8 +54,23 @@ TOP_CHANNELS = ("bbo-tbt", "books5")
 TRANSIENT_CODES = frozenset({"60014", "60023", "63999", "64007"})
 NOTICE_UPGRADE = "64008"
 
+# A channel that was refused for now is asked for again after this long, then after twice that …
+RETRY_AFTER_S = 10.0
+MAX_RETRIES = 5
+
 # Requests whose answers are awaited; older ones are forgotten, their errors then name no channel.
 MAX_PENDING_REQUESTS = 64
+
+# The venue takes 480 requests an hour (fact sheet 2.5). What the core sends by itself stays within
+# 40 + 360 in any hour, over all books of the connection; the rest is for ``subscribe``.
+REQUEST_BURST = 40
+REQUEST_REFILL_S = 10.0
+
+# The venue keeps a client at 400 a side; a book far above that was never told what went away.
+MAX_LEVELS = 5000
+
+AUCTION_STATES = ("preopen",)
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
 
 _SNAPSHOT = "snapshot"
 _BOOK_FRAME = b'{"arg":{"channel":"books'
@@ -68,7 +81,7 @@ _ANY_CHECKSUM = b'"checksum"'
 class _BookState:
     """One book of one channel: its levels, where its chain stands, whether it is believed."""
 
-    __slots__ = ("book", "channel", "is_auction", "last_prev", "last_seq", "proved", "watch")
+    __slots__ = ("book", "channel", "last_prev", "last_seq", "proved", "watch")
 
     def __init__(self, channel: str, watch: BookWatch) -> None:
         self.channel = channel
@@ -77,7 +90,17 @@ class _BookState:
         self.proved: ChecksumBook | None = None  # in place of ``book`` while checksums are sent
         self.last_seq: int | None = None
         self.last_prev: int | None = None
-        self.is_auction = False
+
+
+class _Request:
+    """One request on its way: what was asked for, and how often that was refused for now."""
+
+    __slots__ = ("args", "op", "refusals")
+
+    def __init__(self, op: str, args: list[dict[str, str]], refusals: int) -> None:
+        self.op = op
+        self.args = args
+        self.refusals = refusals
 
 
 class OkexPublicProtocol:
@@ -103,8 +126,11 @@ class OkexPublicProtocol:
         self._events: list[Event] = []
         self._outgoing: list[str] = []
         self._is_ping_sent = False
-        self._pending: dict[str, list[dict[str, str]]] = {}
+        self._pending: dict[str, _Request] = {}
+        self._retries: deque[tuple[int, _Request]] = deque()  # when to ask again, and for what
         self._request_number = 0
+        self._bucket = TokenBucket(REQUEST_BURST, REQUEST_REFILL_S, now)
+        self._in_auction: set[str] = set()
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -122,12 +148,9 @@ class OkexPublicProtocol:
         for arg in given_up:
             if arg["channel"] == BOOK_CHANNEL:
                 self._books.pop(arg["instId"], None)
+        for _, request in self._retries:
+            request.args = [arg for arg in request.args if arg not in given_up]
         self._request("unsubscribe", given_up)
-
-    def set_auction(self, inst_id: str, *, is_auction: bool) -> None:
-        """Note that a crossed book is legal now (pre-open and call auction), or no longer."""
-        if inst_id in self._books:
-            self._books[inst_id].is_auction = is_auction
 
     # -- what comes in -------------------------------------------------------------------------
 
@@ -141,7 +164,7 @@ class OkexPublicProtocol:
         self.messages += 1
         self._is_ping_sent = False
         self._now = ts_recv
-        raw = text.encode() if isinstance(text, str) else text
+        raw = text.encode(errors="surrogatepass") if isinstance(text, str) else text
         if raw.startswith(_BOOK_FRAME):
             self._receive_book_text(raw, ts_recv)
         elif raw != b"pong":
@@ -166,8 +189,16 @@ class OkexPublicProtocol:
             watch = state.watch
             if watch.is_silent(now):
                 self._doubt(state, f"silent for {watch.silence_ns / 1e9:g} s", now)
+            elif watch.is_overdue(now):
+                self._doubt(state, "no snapshot", now)
+            elif watch.is_live and len(state.proved or state.book) > MAX_LEVELS:
+                self._doubt(state, "too many levels", now)
             else:
                 self._ask_snapshot(watch, now)
+        while self._retries and self._retries[0][0] <= now and self._bucket.take(1, now):
+            _, request = self._retries.popleft()
+            if request.args:
+                self._request("subscribe", request.args, request.refusals)
 
     def events_received(self) -> list[Event]:
         """Return what happened since the last call."""
@@ -208,8 +239,10 @@ class OkexPublicProtocol:
                     self._receive_deep(arg.channel, arg.instId, action, data, ts_recv)
                 elif arg.channel in TOP_CHANNELS:
                     self._receive_top(arg.instId, data, ts_recv)
-        except (msgspec.MsgspecError, ValueError) as exc:
-            self._quarantine_book(raw, ts_recv, exc)
+                elif arg.channel in DEEP_CHANNELS:
+                    raise ValueError("neither snapshot nor update")
+        except (*UNREADABLE, ValueError) as exc:
+            self._receive_unreadable(raw, ts_recv, exc)
 
     def _receive_deep(
         self, channel: str, inst_id: str, action: str, data: BookData | TextBookData, ts_recv: int
@@ -219,13 +252,15 @@ class OkexPublicProtocol:
             if not self._is_open or channel not in DEEP_CHANNELS:
                 return  # still under way from a subscription given up
             state = self._books[inst_id] = self._new_book(channel, inst_id)
-        if channel != state.channel:
-            return  # a second book of the same instrument has a chain of its own
         watch = state.watch
-        watch.last_ts = ts_recv
+        if channel != state.channel:
+            # A second book of the same instrument has a chain of its own; a tape may go over to it.
+            if not self._is_open or watch.is_live or action != _SNAPSHOT or channel not in DEEP_CHANNELS:
+                return
+            state.channel = channel
         if action == _SNAPSHOT:
             state.book.clear()
-            state.proved = ChecksumBook() if isinstance(data, TextBookData) and data.checksum else None
+            state.proved = ChecksumBook() if isinstance(data, TextBookData) else None
             watch.accept()
         elif not watch.is_live:
             return  # the chain is broken: only a snapshot starts a new one
@@ -233,6 +268,7 @@ class OkexPublicProtocol:
             state, data, ts_recv
         ):
             return
+        watch.last_ts = ts_recv
         state.last_seq = data.seqId
         state.last_prev = data.prevSeqId
         if state.proved is not None and not self._is_proved(state, data, ts_recv):
@@ -247,14 +283,15 @@ class OkexPublicProtocol:
             # The old checksum came back: this book lacks the spelling that proves it.
             self._doubt(state, "checksum returned", ts_recv)
             return
-        if bid is not None and ask is not None and bid >= ask and not state.is_auction:
+        if bid is not None and ask is not None and bid >= ask and inst_id not in self._in_auction:
             self._doubt(state, "crossed", ts_recv)
             return
         self._events.append(TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv))
 
     def _is_unchained_legal(self, state: _BookState, data: BookData | TextBookData, ts_recv: int) -> bool:
         """Judge an update whose prevSeqId is not the last seqId; ``True`` when it may be applied."""
-        if data.seqId is None and data.prevSeqId is None and state.last_seq is None and data.checksum:
+        is_chained = data.seqId is not None or data.prevSeqId is not None or state.last_seq is not None
+        if not is_chained and data.checksum and state.proved is not None:
             return True  # recordings from before the chain: the checksum alone proves the book
         if data.seqId is not None and data.seqId == state.last_seq and data.prevSeqId == state.last_prev:
             self.duplicates += 1  # the very message that was applied last
@@ -279,7 +316,7 @@ class OkexPublicProtocol:
             state.proved = None
             return True
         proved.apply(data.bids, data.asks)
-        if proved.checksum() != data.checksum:
+        if data.checksum and proved.checksum() != data.checksum:
             self._doubt(state, "checksum mismatch", ts_recv)
             return False
         return True
@@ -291,20 +328,13 @@ class OkexPublicProtocol:
         newest = None if state is None else state.last_seq
         if newest is not None and data.seqId is not None and data.seqId < newest:
             return
-        bid, ask = (data.bids[0] if data.bids else None), (data.asks[0] if data.asks else None)
-        top = TopOfBook(
-            inst_id,
-            None if bid is None else float(bid.px),
-            0.0 if bid is None else float(bid.sz),
-            None if ask is None else float(ask.px),
-            0.0 if ask is None else float(ask.sz),
-            data.ts * NS_PER_MS,
-            ts_recv,
-            False,
-        )
-        if top.bid is not None and top.ask is not None and not 0.0 < top.bid < top.ask:
+        bid, bid_size = _best(data.bids)
+        ask, ask_size = _best(data.asks)
+        if bid is not None and ask is not None and bid >= ask:
             return  # an auction, or nonsense: the verified book alone speaks then
-        self._events.append(top)
+        self._events.append(
+            TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv, False)
+        )
 
     def _doubt(self, state: _BookState, reason: str, ts_recv: int) -> None:
         stale = state.watch.doubt(reason, ts_recv)
@@ -314,23 +344,29 @@ class OkexPublicProtocol:
         self._ask_snapshot(state.watch, ts_recv)
 
     def _ask_snapshot(self, watch: BookWatch, now: int) -> None:
-        if watch.take_resync(now):
+        if self._bucket.has(2, now) and watch.take_resync(now):
+            self._bucket.take(2, now)
             arg = {"channel": BOOK_CHANNEL, "instId": watch.inst_id}
             self._request("unsubscribe", [arg])
             self._request("subscribe", [arg])
 
-    def _quarantine_book(self, raw: bytes, ts_recv: int, exc: Exception) -> None:
+    def _receive_unreadable(self, raw: bytes, ts_recv: int, exc: Exception) -> None:
         """Count a book message that cannot be read; its book is in doubt, the others are not."""
         try:
             envelope = decode_envelope(raw)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             raise RemoteProtocolError(f"unreadable frame: {raw[:120]!r}") from exc
+        if envelope.event:  # an acknowledgement whose keys come in this order
+            self._receive_control(envelope, ts_recv)
+            return
         self.quarantined += 1
-        state = self._books.get(str(envelope.arg.get("instId", "")))
-        if state is not None and envelope.arg.get("channel") in DEEP_CHANNELS:
-            state.watch.last_ts = ts_recv
-            if state.watch.is_live:
-                self._doubt(state, "unreadable update", ts_recv)
+        state = self._books.get(envelope.arg_of("instId"))
+        if state is None or envelope.arg_of("channel") != state.channel:
+            return
+        if envelope.action == _SNAPSHOT:
+            self._doubt(state, "unreadable snapshot", ts_recv)
+        elif state.watch.is_live:
+            self._doubt(state, "unreadable update", ts_recv)
 
     def _new_book(self, channel: str, inst_id: str) -> _BookState:
         return _BookState(channel, BookWatch(inst_id, self._silence_s, self._now))
@@ -340,59 +376,86 @@ class OkexPublicProtocol:
     def _receive_other(self, raw: bytes, ts_recv: int) -> None:
         try:
             envelope = decode_envelope(raw)
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             raise RemoteProtocolError(f"unreadable frame: {raw[:120]!r}") from exc
         if envelope.event:
-            self._receive_control(envelope.event, envelope, ts_recv)
+            self._receive_control(envelope, ts_recv)
             return
-        channel = envelope.arg.get("channel")
+        channel = envelope.arg_of("channel")
         if channel in DEEP_CHANNELS or channel in TOP_CHANNELS:
             self._receive_book_text(raw, ts_recv)
             return
-        read = _READERS.get(str(channel))
+        read = READERS.get(channel)
         if read is None:
             return  # a kind that nobody here asked for; the guide adds some without notice
         try:
             rows = decode_rows(envelope.data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             self.quarantined += 1
             return
         for row in rows:
             try:
                 event = read(row, ts_recv)
-            except (KeyError, TypeError, ValueError):
+            except ROW_ERRORS:
                 self.quarantined += 1
-            else:
-                if event is not None:
-                    self._events.append(event)
+                continue
+            if event is not None:
+                self._events.append(event)
+            if isinstance(event, InstrumentState):
+                self._note_state(event)
 
-    def _receive_control(self, event: str, envelope: Envelope, ts_recv: int) -> None:
-        code, message = str(envelope.code), str(envelope.msg)
+    def _note_state(self, event: InstrumentState) -> None:
+        # In pre-open and call auction a crossed book is legal (fact sheet 5.2).
+        if event.state in AUCTION_STATES:
+            self._in_auction.add(event.inst_id)
+        else:
+            self._in_auction.discard(event.inst_id)
+
+    def _receive_control(self, envelope: Envelope, ts_recv: int) -> None:
+        event, code, message = envelope.event, str(envelope.code), str(envelope.msg)
         if event == "notice" and code == NOTICE_UPGRADE:
             self._events.append(ReconnectAsked(f"{code}: {message}", ts_recv))
         elif event == "subscribe":
-            arg = envelope.arg
-            self._events.append(
-                SubscriptionChanged(
-                    str(arg.get("channel", "")), str(arg.get("instId", "")), True, "0", "", ts_recv
-                )
-            )
+            channel, inst_id = envelope.arg_of("channel"), envelope.arg_of("instId")
+            self._events.append(SubscriptionChanged(channel, inst_id, True, "0", "", ts_recv))
+            state = self._books.get(inst_id)
+            if state is not None and channel == state.channel and not state.watch.is_live:
+                state.watch.last_ts = ts_recv  # its snapshot is awaited from here
         elif event == "channel-conn-count-error":
-            self._refuse({"channel": envelope.channel}, "channel-conn-count", "too many connections", ts_recv)
+            arg = {"channel": str(envelope.channel)}
+            self._refuse(arg, "channel-conn-count", "too many connections", ts_recv)
         elif event == "error":
-            self._receive_error(envelope.id, code, message, ts_recv)
+            self._receive_error(str(envelope.id), code, message, ts_recv)
 
     def _receive_error(self, request_id: str, code: str, message: str, ts_recv: int) -> None:
         """Find out what was refused: an error names no channel, its request leads there (fact sheet 2.3)."""
-        asked = self._pending.get(request_id, [])
+        request = self._pending.get(request_id)
+        if request is not None and request.op == "unsubscribe":
+            return  # what is not wanted is not there: nothing is lost
+        asked = [] if request is None else request.args
         named = _arg_in_words(message)
-        if len(asked) <= 1 or named in asked:
-            self._refuse(named if named in asked or not asked else asked[0], code, message, ts_recv)
+        if named in asked or not asked:
+            refused = [named]
+        elif len(asked) == 1 or code in TRANSIENT_CODES:
+            refused = asked
+        else:
+            # One of several, and the words do not tell which: each is asked for again, alone.
+            del self._pending[request_id]
+            for arg in asked:
+                self._bucket.take(1, ts_recv)
+                self._request("subscribe", [arg])
             return
-        # One of several, and the words do not tell which: each is asked for again, alone.
-        del self._pending[request_id]
-        for arg in asked:
-            self._request("subscribe", [arg])
+        for arg in refused:
+            self._refuse(arg, code, message, ts_recv)
+        if request is not None and code in TRANSIENT_CODES:
+            self._ask_later(refused, request.refusals, ts_recv)
+
+    def _ask_later(self, args: list[dict[str, str]], refusals: int, now: int) -> None:
+        # A book has its watch, which asks for it again.
+        others = [arg for arg in args if arg["channel"] != BOOK_CHANNEL]
+        if others and refusals < MAX_RETRIES:
+            due = now + int(RETRY_AFTER_S * NS_PER_S) * 2**refusals
+            self._retries.append((due, _Request("subscribe", others, refusals + 1)))
 
     def _refuse(self, arg: dict[str, str], code: str, message: str, ts_recv: int) -> None:
         channel, inst_id = arg.get("channel", ""), arg.get("instId", "")
@@ -405,14 +468,23 @@ class OkexPublicProtocol:
             if stale is not None:
                 self._events.append(stale)
 
-    def _request(self, op: str, args: list[dict[str, str]]) -> None:
+    def _request(self, op: str, args: list[dict[str, str]], refusals: int = 0) -> None:
         self._request_number += 1
         request_id = str(self._request_number)
-        if op == "subscribe":
-            self._pending[request_id] = args
-            while len(self._pending) > MAX_PENDING_REQUESTS:
-                del self._pending[next(iter(self._pending))]
+        self._pending[request_id] = _Request(op, args, refusals)
+        while len(self._pending) > MAX_PENDING_REQUESTS:
+            del self._pending[next(iter(self._pending))]
         self._outgoing.append(msgspec.json.encode({"id": request_id, "op": op, "args": args}).decode())
+
+
+def _best(rows: list[Row] | list[TextLevel]) -> tuple[float | None, float]:
+    """Return price and size of the first level, which is the best; a side may be empty."""
+    if not rows:
+        return None, 0.0
+    price, size = float(rows[0].px), float(rows[0].sz)
+    if not (0.0 < price < inf and 0.0 < size < inf):
+        raise ValueError(f"level {price!r} of size {size!r}")
+    return price, size
 
 
 def _arg_in_words(message: str) -> dict[str, str]:
@@ -421,74 +493,5 @@ def _arg_in_words(message: str) -> dict[str, str]:
     for key in ("channel", "instId"):
         _, found, rest = message.partition(f"{key}:")
         if found:
-            arg[key] = rest.split(",", 1)[0].split(" ", 1)[0]
+            arg[key] = rest.split(",", 1)[0].split(" ", 1)[0].rstrip(".")
     return arg
-
-
-def _number(text: Any) -> float:
-    value = float(text)
-    if not value - value == 0.0:
-        raise ValueError(f"not a finite number: {text!r}")
-    return value
-
-
-def _read_ticker(row: dict[str, Any], ts_recv: int) -> Event | None:
-    if row["last"] == "":
-        return None  # nothing traded yet
-    return TickerStats(
-        row["instId"],
-        _number(row["last"]),
-        _number(row["lastSz"] or 0),
-        _number(row["vol24h"] or 0),
-        int(row["ts"]) * NS_PER_MS,
-        ts_recv,
-    )
-
-
-def _read_trade(row: dict[str, Any], ts_recv: int) -> Event:
-    side = row["side"]
-    if side not in ("buy", "sell"):
-        raise ValueError(f"side {side!r}")
-    return Trade(
-        row["instId"],
-        row["tradeId"],
-        _number(row["px"]),
-        _number(row["sz"]),
-        side,
-        int(row["ts"]) * NS_PER_MS,
-        ts_recv,
-    )
-
-
-def _read_mark(row: dict[str, Any], ts_recv: int) -> Event:
-    return MarkPrice(row["instId"], _number(row["markPx"]), int(row["ts"]) * NS_PER_MS, ts_recv)
-
-
-def _read_index(row: dict[str, Any], ts_recv: int) -> Event:
-    return IndexPrice(row["instId"], _number(row["idxPx"]), int(row["ts"]) * NS_PER_MS, ts_recv)
-
-
-def _read_funding(row: dict[str, Any], ts_recv: int) -> Event | None:
-    if row.get("fundingRate", "") == "":
-        return None
-    return FundingRate(
-        row["instId"],
-        _number(row["fundingRate"]),
-        int(row["fundingTime"]) * NS_PER_MS,
-        int(row["ts"]) * NS_PER_MS if row.get("ts") else ts_recv,
-        ts_recv,
-    )
-
-
-def _read_instrument(row: dict[str, Any], ts_recv: int) -> Event:
-    return InstrumentState(row["instId"], row["state"], ts_recv)
-
-
-_READERS = {
-    "tickers": _read_ticker,
-    "trades": _read_trade,
-    "mark-price": _read_mark,
-    "index-tickers": _read_index,
-    "funding-rate": _read_funding,
-    "instruments": _read_instrument,
-}
