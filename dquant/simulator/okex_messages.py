@@ -57,8 +57,8 @@ Levels = dict[int, tuple[int, int]]
 
 
 def dump(value: Any) -> str:
-    """Return JSON as the venue writes it: no blanks, and non-ASCII text as it is."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    """Return JSON as the venue writes it, without blanks; in ASCII, so that any echo can be sent."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def ack(event: str, arg: dict[str, Any], conn_id: str, request_id: str | None) -> str:

@@ -51,6 +51,7 @@ class SimulateOptions:
         speed: Virtual seconds in a real second; 0 only moves by the control door.
         has_alias: Whether OKX instruments carry ``alias``.
         duration_s: Ends by itself after this many real seconds; None runs until stopped.
+        count: Ends by itself after this many events of note; None runs until stopped.
         as_json: JSON lines instead of a page to read.
         parent_pid: Ends when this process is not its parent any more; None has no such parent.
 
@@ -65,6 +66,7 @@ class SimulateOptions:
     speed: float = 1.0
     has_alias: bool = True
     duration_s: float | None = None
+    count: int | None = None
     as_json: bool = False
     parent_pid: int | None = None
 
@@ -88,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_from(args: argparse.Namespace) -> SimulateOptions:
-    """Return the options of parsed arguments; ``duration`` and ``json`` are those every verb has.
+    """Return the options of parsed arguments; ``duration``, ``count`` and ``json`` every verb has.
 
     Raises:
         ValueError: A value is out of range.
@@ -114,6 +116,7 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         speed=args.speed,
         has_alias=not args.without_alias,
         duration_s=getattr(args, "duration", None),
+        count=getattr(args, "count", None),
         as_json=bool(getattr(args, "json", False)),
         parent_pid=getattr(args, "parent", None),
     )
@@ -176,6 +179,15 @@ async def _serve(options: SimulateOptions) -> int:
         BitmexServer(flow),
     ]
     stop = asyncio.Event()
+    told = 0
+
+    def note(event: dict[str, Any]) -> None:
+        nonlocal told
+        _say(options, event, stop)
+        told += 1
+        if told == options.count:
+            stop.set()
+
     ports = {"okex": options.okex_port, "bitmex": options.bitmex_port, "control": options.control_port}
     simulated = SimulatedVenues(
         flow,
@@ -183,7 +195,7 @@ async def _serve(options: SimulateOptions) -> int:
         VirtualClock(start_ns, time.monotonic_ns(), options.speed),
         host=options.host,
         ports=ports,
-        note=lambda event: _say(options, event, stop),
+        note=note,
     )
     try:
         await simulated.start()
@@ -199,9 +211,7 @@ async def _serve(options: SimulateOptions) -> int:
         watcher = asyncio.create_task(_watch(options.parent_pid, stop), name="simulator-parent-watch")
     try:
         _introduce(options, addresses(simulated.base), stop)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(options.duration_s):
-                await stop.wait()
+        await simulated.run(stop, options.duration_s)
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -284,6 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dquant simulate", description="Simulated OKX and BitMEX.")
     add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="JSON lines")
+    parser.add_argument("--count", type=int, metavar="N", help="stop after N events of note")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop by itself")
     parser.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     try:

@@ -83,6 +83,11 @@ class Socket:
             if not self._waiting:
                 await self._wake.wait()
 
+    def sender_ended(self, task: asyncio.Task[None]) -> None:
+        """Cut a connection that nobody can send to any more."""
+        if not task.cancelled() and task.exception() is not None:
+            self.abort()
+
     def abort(self) -> None:
         """Cut the connection without a closing handshake."""
         if self.request.transport is not None:
@@ -154,12 +159,30 @@ class SimulatedVenues:
             raise
         self._driver = asyncio.create_task(self._drive(), name="simulator-driver")
 
+    async def run(self, stop: asyncio.Event, duration_s: float | None = None) -> None:
+        """Wait until told to stop, or for so many seconds.
+
+        Raises:
+            Exception: What ended the driver, if something did: venues whose time stands are of no use.
+
+        """
+        if self._driver is None:
+            raise RuntimeError("run() before start()")
+        waiting = asyncio.create_task(stop.wait(), name="simulator-stop")
+        try:
+            await asyncio.wait(
+                {waiting, self._driver}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._driver.done():
+                self._driver.result()
+        finally:
+            waiting.cancel()
+
     async def stop(self) -> None:
         """Hang up on everybody and stop listening."""
         if self._driver is not None:
             self._driver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._driver
+            await asyncio.gather(self._driver, return_exceptions=True)  # ``run`` raises what ended it
             self._driver = None
         for sockets in self._sockets.values():
             for socket in list(sockets.values()):
@@ -269,6 +292,7 @@ class SimulatedVenues:
             await ws.prepare(request)
             self._sockets[venue.name][accepted.conn_id] = socket
             sender = asyncio.create_task(socket.send_all(), name=f"simulator-{accepted.conn_id}")
+            sender.add_done_callback(socket.sender_ended)
             self._hand_over(venue, socket, time.monotonic_ns())
             await self._read(venue, socket)
         finally:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 
-_CACHE_LIMIT = 20_000  # texts kept per step; the prices of a few books come again and again
+_CACHE_LIMIT = 4_000  # texts kept per step; the prices of a few books come again and again
 
 
 class Step:

@@ -155,6 +155,16 @@ def test_it_ends_by_itself_after_its_duration():
     assert err == ""
 
 
+def test_it_ends_by_itself_after_so_many_events():
+    with simulate("--json", "--count", "1") as process:
+        assert process.stdout is not None
+        control = json.loads(process.stdout.readline())["control"]
+        body = json.dumps({"venue": "okex", "fault": "drop"}).encode()
+        urllib.request.urlopen(f"{control}/fault", data=body, timeout=DEADLINE_S).close()
+        assert json.loads(process.stdout.readline()) == {"event": "fault", "venue": "okex", "fault": "drop"}
+        assert process.wait(DEADLINE_S) == 0
+
+
 def test_listening_beyond_loopback_is_said():
     with simulate("--host", "0.0.0.0", "--duration", "0.1") as process:
         _out, err = process.communicate(timeout=DEADLINE_S)

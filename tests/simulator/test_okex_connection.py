@@ -162,6 +162,14 @@ def test_any_text_is_answered_or_ends_in_a_close(text, kind):
     VENUE.disconnected(connection)
 
 
+@pytest.mark.parametrize("key", ["channel", "instId"])
+def test_text_that_is_no_unicode_is_answered_in_text_that_is(okex, key):
+    connection = okex.connect()
+    arg = {"channel": "books", "instId": INST, key: "\ud800"}
+    connection.receive_text(json.dumps({"op": "subscribe", "args": [arg]}), 0)
+    assert connection.texts_to_send()[0].encode()
+
+
 def test_a_frame_that_is_too_long_ends_the_connection(okex):
     connection = okex.connect()
     connection.receive_text("x" * 70_000, 0)

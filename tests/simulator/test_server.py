@@ -322,6 +322,16 @@ async def test_a_client_that_does_not_read_is_hung_up_on_and_counted(stand, monk
             assert await receive(other) == "pong"
 
 
+async def test_an_error_of_the_driver_is_raised_to_whoever_waits(stand, monkeypatch):
+    def broken(_now_ns: int) -> None:
+        raise ZeroDivisionError("the flow broke")
+
+    monkeypatch.setattr(stand.venues.flow, "advance", broken)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(DEADLINE_S):
+            await stand.venues.run(asyncio.Event())
+
+
 async def test_stopping_says_goodbye(stand):
     async with stand.okex() as ws:
         await subscribe(ws, "books")
