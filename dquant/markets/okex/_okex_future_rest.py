@@ -5,7 +5,7 @@ class owns the socket. Sizes are contracts, times ns since the Unix epoch.
 """
 
 import asyncio
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,16 +22,20 @@ BUSY_CODES = ("50001", "50004", "50026")
 RATE_LIMIT_PAUSE_S = 2.0  # every limit of the guide is per 2 s
 
 
+# Ticks, lots and contract sizes are between these; anything else is nonsense.
+LEAST, MOST = Decimal("1e-18"), Decimal("1e18")
+
+
 class _Answer(msgspec.Struct):
-    code: str | int = ""
-    msg: str = ""
-    data: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    code: Any = ""
+    msg: Any = ""
+    data: Any = None  # a gateway's error may lack it or have another kind of it
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def instruments_of(rows: list[dict[str, Any]]) -> tuple[list[Instrument], int]:
+def instruments_of(rows: list[Any]) -> tuple[list[Instrument], int]:
     """Return the ordinary instruments among ``rows``, and how many rows could not be read.
 
     Linear decoys of an inverse family (``BTC-USD_UM…``) and X-Perps are left out, not quarantined:
@@ -41,7 +45,7 @@ def instruments_of(rows: list[dict[str, Any]]) -> tuple[list[Instrument], int]:
     for row in rows:
         try:
             instrument = _instrument_of(row)
-        except (KeyError, TypeError, ValueError, InvalidOperation, AttributeError):
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
             quarantined += 1
         else:
             if instrument is not None:
@@ -52,7 +56,7 @@ def instruments_of(rows: list[dict[str, Any]]) -> tuple[list[Instrument], int]:
 def _instrument_of(row: dict[str, Any]) -> Instrument | None:
     kind = KINDS[row["instType"]]
     family = row["instFamily"] or row["instId"]
-    if row.get("ruleType", "normal") not in ("", "normal", "pre_market") or "_UM" in family:
+    if row.get("ruleType", "normal") not in ("", "normal") or "_UM" in family:
         return None
     is_inverse = row["ctType"] == "inverse"
     if kind == "future" and not is_inverse:
@@ -61,7 +65,7 @@ def _instrument_of(row: dict[str, Any]) -> Instrument | None:
     code = row.get("instIdCode")
     return Instrument(
         venue="okex",
-        inst_id=str(row["instId"]),
+        inst_id=_text(row["instId"]),
         kind=kind,
         family=family,
         tick=_positive(row["tickSz"]),
@@ -69,19 +73,25 @@ def _instrument_of(row: dict[str, Any]) -> Instrument | None:
         min_size=_positive(row["minSz"]),
         multiplier=multiplier,
         is_inverse=is_inverse,
-        settle_ccy=row["settleCcy"] or row["quoteCcy"],
-        state=row["state"],
-        alias=row.get("alias") or "",
+        settle_ccy=_text(row["settleCcy"] or row["quoteCcy"]),
+        state=_text(row["state"]),
+        alias=_text(row.get("alias") or ""),
         expiry=_time(row.get("expTime"), is_needed=kind == "future"),
         listed=_time(row.get("listTime")),
         inst_id_code=None if code in (None, "") else int(code),
     )
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"not a text: {value!r}")
+    return value
+
+
 def _positive(text: str) -> Decimal:
     value = Decimal(text)
-    if not value.is_finite() or value <= 0:
-        raise ValueError(f"not a positive number: {text!r}")
+    if not LEAST <= value <= MOST:
+        raise ValueError(f"not a sensible number: {text!r}")
     return value
 
 
@@ -132,10 +142,10 @@ class OkexFutureRest:
         rows = await self._get("/api/v5/public/time", {})
         try:
             return int(rows[0]["ts"]) * NS_PER_MS
-        except (IndexError, KeyError, TypeError, ValueError) as exc:
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as exc:
             raise RemoteProtocolError(f"no time in {rows!r}") from exc
 
-    async def _get(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
+    async def _get(self, path: str, query: dict[str, str]) -> list[Any]:
         import aiohttp
 
         url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -151,10 +161,10 @@ class OkexFutureRest:
         return _rows_of(url, status, body)
 
 
-def _rows_of(url: str, status: int, body: bytes) -> list[dict[str, Any]]:
+def _rows_of(url: str, status: int, body: bytes) -> list[Any]:
     try:
         answer = _decode_answer(body)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, RecursionError) as exc:
         # Gateways answer HTML, and JSON without data (fact sheet 7): whose fault it is tells the status.
         if status == 429:
             raise RateLimited(f"GET {url}", RATE_LIMIT_PAUSE_S) from exc
@@ -168,4 +178,7 @@ def _rows_of(url: str, status: int, body: bytes) -> list[dict[str, Any]]:
         raise MarketUnreachable(f"GET {url}: HTTP {status}, code {code} {answer.msg}")
     if code != "0":
         raise RemoteProtocolError(f"GET {url}: HTTP {status}, code {code} {answer.msg}")
+    if not isinstance(answer.data, list):
+        # Not the same as an empty list, which says that nothing is listed.
+        raise RemoteProtocolError(f"GET {url}: HTTP {status}, code 0 without data")
     return answer.data
