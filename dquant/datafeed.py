@@ -9,11 +9,14 @@ import asyncio
 import collections
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dquant.markets.market import Market
 from dquant.model.events import Health, Price
-from dquant.pipeline.publisher import Publisher
-from dquant.pipeline.redis_link import RedisSettings
+
+if TYPE_CHECKING:
+    from dquant.pipeline.publisher import Publisher
+    from dquant.pipeline.redis_link import RedisSettings
 
 MAX_HEALTH_WAITING = 1000
 
@@ -36,8 +39,10 @@ class Datafeed:
         self._is_armed = False
         self._wake = asyncio.Event()
 
-    def publish_to(self, settings: RedisSettings, *, streams: bool, stream_length: int) -> None:
+    def publish_to(self, settings: "RedisSettings", *, streams: bool, stream_length: int) -> None:
         """Publish every market to Redis, each from its own loop; call before ``start``."""
+        from dquant.pipeline.publisher import Publisher  # redis-py costs whoever does not publish 21 MB
+
         for market in self.markets:
             publisher = Publisher(
                 settings,
@@ -132,7 +137,7 @@ class Datafeed:
             self._loop.call_soon_threadsafe(self._wake.set)
 
 
-def _lost_by(publisher: Publisher) -> int:
+def _lost_by(publisher: "Publisher") -> int:
     return publisher.dropped + publisher.conflated
 
 

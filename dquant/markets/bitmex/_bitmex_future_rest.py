@@ -11,7 +11,6 @@ of price is worth in whole coins of settlement (``multiplier`` x 1e-8 XBT), so t
 ``size * multiplier * price`` is its value in that coin. Times are ns since the Unix epoch.
 """
 
-import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
@@ -20,8 +19,8 @@ import msgspec
 
 from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
 from dquant.markets.bitmex._bitmex_frames import PARSE_ERRORS, ns_of_iso, state_of
+from dquant.markets.http_get import http_get
 from dquant.model.instrument import Instrument, Kind
-from dquant.util import proxy_for
 
 API_PATH: Final = "/api/v1"
 
@@ -161,22 +160,9 @@ class BitmexFutureRest:
         return [item for item in found if not symbols or item.inst_id in symbols]
 
     async def _get(self, path: str) -> bytes:
-        # Imported here: a replay has no use for its 10 MB.
-        import aiohttp
-
         url = self._base_url + path
-        try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                aiohttp.ClientSession() as session,
-                session.get(url, proxy=proxy_for(url)) as response,
-            ):
-                status, body = response.status, await response.read()
-                retry_after = response.headers.get("Retry-After", "")
-        except TimeoutError as exc:
-            raise MarketUnreachable(f"GET {url}: no answer within {self._timeout_s:g} s") from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise MarketUnreachable(f"GET {url}: {exc!r}") from exc
+        answer = await http_get(url, self._timeout_s)
+        status, body = answer.status, answer.body
         if status == 200:
             # A gateway's page instead of the answer is the gateway's trouble, not the protocol's.
             if body.lstrip()[:1] == b"<":
@@ -184,7 +170,7 @@ class BitmexFutureRest:
             return body
         words = f"GET {url}: HTTP {status} {_words_of(body)}"
         if status == 429:
-            raise RateLimited(words, _seconds_of(retry_after))
+            raise RateLimited(words, _seconds_of(answer.retry_after))
         if status >= 500:
             raise MarketUnreachable(words)
         raise RemoteProtocolError(words)

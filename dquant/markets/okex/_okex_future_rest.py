@@ -4,7 +4,6 @@ Written from the fact sheet ``okx-v5`` sections 1, 6 and 7. ``instruments_of`` i
 class owns the socket. Sizes are contracts, times ns since the Unix epoch.
 """
 
-import asyncio
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
@@ -13,8 +12,8 @@ import msgspec
 
 from dquant.constants import NS_PER_MS
 from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
+from dquant.markets.http_get import http_get
 from dquant.model.instrument import Instrument, Kind
-from dquant.util import proxy_for
 
 KINDS: dict[str, Kind] = {"FUTURES": "future", "SWAP": "swap", "SPOT": "spot"}
 RATE_LIMIT_CODES = ("50011", "50013")
@@ -145,20 +144,10 @@ class OkexFutureRest:
         except (IndexError, KeyError, TypeError, ValueError, OverflowError) as exc:
             raise RemoteProtocolError(f"no time in {rows!r}") from exc
 
-    async def _get(self, path: str, query: dict[str, str]) -> list[Any]:
-        import aiohttp
-
+    async def _get(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
         url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
-        try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                aiohttp.ClientSession() as session,
-                session.get(url, proxy=proxy_for(url)) as response,
-            ):
-                status, body = response.status, await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise MarketUnreachable(f"GET {url}: {str(exc) or type(exc).__name__}") from exc
-        return _rows_of(url, status, body)
+        answer = await http_get(url, self._timeout_s)
+        return _rows_of(url, answer.status, answer.body)
 
 
 def _rows_of(url: str, status: int, body: bytes) -> list[Any]:

@@ -1,0 +1,93 @@
+"""One HTTP GET from a market's loop, with a deadline, by the standard library.
+
+Public REST is a question or two a connection. A thread of its own for each costs nothing
+between them, while aiohttp, loaded for it, kept 9 MB resident in every market process
+(``benchmarks/README.md``).
+"""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+from dquant.errors import MarketUnreachable
+from dquant.util import proxy_for
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What a server said, whatever its status."""
+
+    status: int
+    body: bytes
+    retry_after: str
+
+
+async def http_get(url: str, timeout_s: float) -> HttpAnswer:
+    """Ask once; the thread that asks ends by its own socket deadlines if the answer is not awaited.
+
+    Raises:
+        MarketUnreachable: No answer, or not all of it, within ``timeout_s``.
+
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[HttpAnswer] = loop.create_future()
+
+    def hand_over(answer: HttpAnswer | MarketUnreachable) -> None:
+        if answered.done():
+            return
+        if isinstance(answer, HttpAnswer):
+            answered.set_result(answer)
+        else:
+            answered.set_exception(answer)
+
+    def ask() -> None:
+        try:
+            answer: HttpAnswer | MarketUnreachable = _get(url, timeout_s)
+        except MarketUnreachable as exc:
+            answer = exc
+        try:
+            loop.call_soon_threadsafe(hand_over, answer)
+        except RuntimeError:
+            return  # the market ended meanwhile
+
+    threading.Thread(target=ask, name="http-get", daemon=True).start()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await answered
+    except TimeoutError as exc:
+        raise MarketUnreachable(f"GET {url}: no answer within {timeout_s:g} s") from exc
+
+
+def _get(url: str, timeout_s: float) -> HttpAnswer:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    proxy = proxy_for(url)
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy})
+    )
+    headers = {"User-Agent": "dquant", "Accept": "application/json"}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the configuration takes http(s) only
+    deadline = time.monotonic() + timeout_s
+    try:
+        try:
+            response = opener.open(request, timeout=timeout_s)
+        except urllib.error.HTTPError as exc:
+            response = exc  # an answer like any other: who asked judges the status
+        with response:
+            parts, size = [], 0
+            while chunk := response.read1(CHUNK_BYTES):
+                parts.append(chunk)
+                size += len(chunk)
+                if size > MAX_BODY_BYTES:
+                    raise MarketUnreachable(f"GET {url}: an answer of more than {MAX_BODY_BYTES} bytes")
+                if time.monotonic() > deadline:
+                    raise MarketUnreachable(f"GET {url}: not all of the answer in {timeout_s:g} s")
+            return HttpAnswer(response.status, b"".join(parts), response.headers.get("Retry-After", ""))
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        raise MarketUnreachable(f"GET {url}: {getattr(exc, 'reason', None) or exc!r}") from exc
