@@ -1,0 +1,338 @@
+"""A replay says what an independent reading of the same tape says, and never believes a broken book."""
+
+import json
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dquant.errors import RemoteProtocolError
+from dquant.model.events import Price
+from dquant.tape.reader import BadRecord, TapeRecord, read_tape
+from dquant.tape.replayer import Replayer
+
+RECORDED = Path(__file__).parents[3] / "shared" / "fixtures" / "tapes"
+OWN = Path(__file__).parents[1] / "data" / "tapes"
+
+BOOK = "BTC-USD-261030"
+
+
+def replay(path: Path, inst_ids: Iterable[str] = ()) -> tuple[Replayer, list[Price]]:
+    replayer = Replayer("dev", list(inst_ids))
+    prices = []
+    for item in read_tape(path):
+        assert not isinstance(item, BadRecord)
+        prices += replayer.receive(item[1])
+    return replayer, prices
+
+
+def recorded(name: str) -> Path:
+    path = RECORDED / name
+    if not path.is_file():
+        pytest.skip(f"no recorded tape at {path}")
+    return path
+
+
+# --- recorded sessions, against a reading of their text that shares nothing with the program ----------
+
+
+Shown = tuple[str, Decimal | None, Decimal | None, Decimal | None, Decimal | None, int]
+
+
+def frames_in(path: Path) -> Iterator[tuple[int, Any]]:
+    for line in path.read_text("utf-8").splitlines()[1:]:
+        entry = json.loads(line)
+        if entry["dir"] == "in" and entry["text"].startswith("{"):
+            yield entry["ts"], json.loads(entry["text"], parse_float=Decimal, parse_int=Decimal)
+
+
+def best(bids: dict[Decimal, Decimal], asks: dict[Decimal, Decimal]) -> tuple[Decimal | None, ...]:
+    bid, ask = max(bids, default=None), min(asks, default=None)
+    return bid, None if bid is None else bids[bid], ask, None if ask is None else asks[ask]
+
+
+def naive_okex(path: Path) -> list[Shown]:
+    """Apply ``books`` to plain dicts, without sequence or checksum."""
+    books: dict[str, tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]] = {}
+    shown: dict[str, tuple[Decimal | None, ...]] = {}
+    changes: list[Shown] = []
+    for ts, frame in frames_in(path):
+        if frame.get("arg", {}).get("channel") != "books" or "data" not in frame:
+            continue
+        inst_id = frame["arg"]["instId"]
+        if frame["action"] == "snapshot":
+            books[inst_id] = ({}, {})
+        for data in frame["data"]:
+            for side, levels in zip(books[inst_id], (data["bids"], data["asks"]), strict=True):
+                for price, size, *_ in levels:
+                    if Decimal(size):
+                        side[Decimal(price)] = Decimal(size)
+                    else:
+                        side.pop(Decimal(price), None)
+            top = best(*books[inst_id])
+            if top != shown.get(inst_id):
+                shown[inst_id] = top
+                changes.append((inst_id, *top, ts))  # type: ignore[arg-type]
+    return changes
+
+
+def naive_bitmex(path: Path) -> list[Shown]:
+    """Apply ``orderBookL2`` to a dict from id to side, price and size."""
+    books: dict[str, dict[Decimal, list[Any]]] = {}
+    shown: dict[str, tuple[Decimal | None, ...]] = {}
+    changes: list[Shown] = []
+    for ts, frame in frames_in(path):
+        if frame.get("table") != "orderBookL2":
+            continue
+        if frame["action"] == "partial":
+            for symbol in {row["symbol"] for row in frame["data"]}:
+                books[symbol] = {}
+        touched = []
+        for row in frame["data"]:
+            book = books.get(row["symbol"])
+            if book is None:
+                continue
+            if row["symbol"] not in touched:
+                touched.append(row["symbol"])
+            if frame["action"] == "delete":
+                book.pop(row["id"], None)
+            elif frame["action"] == "update":
+                if row["id"] in book and "size" in row:
+                    book[row["id"]][2] = row["size"]
+            else:
+                book[row["id"]] = [row["side"], row["price"], row["size"]]
+        for symbol in touched:
+            sides: dict[str, dict[Decimal, Decimal]] = {"Buy": {}, "Sell": {}}
+            for side, price, size in books[symbol].values():
+                sides[side][price] = size
+            top = best(sides["Buy"], sides["Sell"])
+            if top != shown.get(symbol):
+                shown[symbol] = top
+                changes.append((symbol, *top, ts))  # type: ignore[arg-type]
+    return changes
+
+
+def exactly(number: float | None) -> Decimal | None:
+    """Return the number as the wire wrote it; ``repr`` of such a float gives that back."""
+    return None if number is None else Decimal(repr(number))
+
+
+@pytest.mark.parametrize(
+    ("name", "naive", "fewest"),
+    [
+        ("okex-2022-05-13-UNI-USD-SWAP.jsonl", naive_okex, 40),
+        ("bitmex-2021-07-22-four-symbols.jsonl", naive_bitmex, 90),
+    ],
+)
+def test_a_recorded_session_gives_the_price_changes_of_a_naive_reading(
+    name: str, naive: Any, fewest: int
+) -> None:
+    path = recorded(name)
+    replayer, prices = replay(path)
+    expected = naive(path)
+    assert [
+        (
+            price.inst_id,
+            exactly(price.bid),
+            exactly(price.bid_amount),
+            exactly(price.ask),
+            exactly(price.ask_amount),
+            price.ts_recv,
+        )
+        for price in prices
+    ] == expected
+    assert len(expected) >= fewest
+    assert {(price.verdict, price.reason, price.market) for price in prices} == {("live", None, None)}
+    assert replayer.stale_reasons == {}
+    assert replayer.quarantined == 0
+    assert replayer.changes == len(expected)
+    assert replayer.frames == sum(
+        json.loads(line)["dir"] == "in" for line in path.read_text("utf-8").splitlines()[1:]
+    )
+
+
+def test_a_recorded_session_is_filtered_by_instrument() -> None:
+    path = recorded("bitmex-2021-07-22-four-symbols.jsonl")
+    everything = replay(path)[1]
+    replayer, some = replay(path, ["BCHUSD", "ADAUSDT"])
+    assert some == [price for price in everything if price.inst_id in ("BCHUSD", "ADAUSDT")]
+    assert replayer.instruments() == ["ADAUSDT", "BCHUSD"]
+    assert {price.inst_id for price in everything} == {"UNIUSDT", "ADAUSDT", "EOSUSDT", "BCHUSD"}
+
+
+# --- sessions of our own ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["okex-chain-2026", "bitmex-book-2026"])
+def test_a_golden_session_gives_the_records_worked_out_by_hand(name: str) -> None:
+    prices = replay(OWN / f"{name}.jsonl")[1]
+    assert [msgspec.json.encode(price) for price in prices] == (
+        OWN / f"{name}.expected.jsonl"
+    ).read_bytes().splitlines()
+
+
+def test_the_summary_of_the_golden_session_counts_what_happened() -> None:
+    replayer, _ = replay(OWN / "okex-chain-2026.jsonl")
+    assert replayer.frames == 18
+    assert replayer.changes == 9
+    assert replayer.stale_reasons == {"sequence broken": 1, "connection lost": 2}
+    assert replayer.instruments() == [BOOK, "BTC-USD-SWAP"]
+
+
+def test_a_replay_gives_the_same_twice() -> None:
+    path = OWN / "okex-chain-2026.jsonl"
+    assert replay(path)[1] == replay(path)[1]
+
+
+def frame(ts: int, text: str, venue: str = "okex", conn: str = "public", direction: str = "in") -> TapeRecord:
+    return TapeRecord(ts, venue, conn, direction, text)  # type: ignore[arg-type]
+
+
+def book(prev: int, seq: int, bid: str, ask: str, action: str = "update", inst_id: str = BOOK) -> str:
+    data = {"bids": [[bid, "1", "0", "1"]], "asks": [[ask, "1", "0", "1"]], "ts": "1790400000100"}
+    return json.dumps(
+        {
+            "arg": {"channel": "books", "instId": inst_id},
+            "action": action,
+            "data": [{**data, "checksum": 0, "seqId": seq, "prevSeqId": prev}],
+        },
+        separators=(",", ":"),
+    )
+
+
+def snapshot(seq: int, bid: str, ask: str, inst_id: str = BOOK) -> str:
+    return book(-1, seq, bid, ask, "snapshot", inst_id)
+
+
+def verdicts(prices: Iterable[Price]) -> list[tuple[str, str | None, float | None, int]]:
+    return [(price.verdict, price.reason, price.bid, price.ts_recv) for price in prices]
+
+
+def test_a_gap_is_stale_until_the_next_snapshot() -> None:
+    replayer = Replayer("dev")
+    texts = [
+        snapshot(10, "99", "101"),
+        book(11, 12, "100", "101"),
+        book(12, 13, "100", "101"),
+        snapshot(20, "98", "102"),
+    ]
+    prices = [price for ts, text in enumerate(texts) for price in replayer.receive(frame(ts, text))]
+    assert verdicts(prices) == [
+        ("live", None, 99.0, 0),
+        ("stale", "sequence broken", None, 1),
+        ("live", None, 98.0, 3),
+    ]
+    assert (prices[1].bid_amount, prices[1].ask, prices[1].ask_amount) == (None, None, None)
+    assert [price.seq for price in prices] == [1, 2, 3]
+
+
+def test_a_lost_connection_is_stale_until_the_snapshot_of_the_next() -> None:
+    replayer = Replayer("dev")
+    prices = [
+        *replayer.receive(frame(0, snapshot(10, "99", "101"))),
+        *replayer.receive(frame(1, "closed 1006", direction="state")),
+        *replayer.receive(frame(2, "open wss://x", direction="state")),
+        *replayer.receive(frame(3, book(10, 11, "100", "101"))),  # a new connection knows nothing
+        *replayer.receive(frame(4, snapshot(10, "99", "101"))),
+    ]
+    assert verdicts(prices) == [
+        ("live", None, 99.0, 0),
+        ("stale", "connection lost", None, 1),
+        ("live", None, 99.0, 4),
+    ]
+
+
+def test_a_lost_connection_leaves_the_books_of_the_others() -> None:
+    replayer = Replayer("dev")
+    replayer.receive(frame(0, snapshot(10, "99", "101", "A"), conn="1"))
+    replayer.receive(frame(0, snapshot(10, "99", "101", "B"), conn="2"))
+    lost = replayer.receive(frame(1, "closed", conn="1", direction="state"))
+    assert [price.inst_id for price in lost] == ["A"]
+    assert [
+        price.bid for price in replayer.receive(frame(2, book(10, 11, "100", "101", inst_id="B"), conn="2"))
+    ] == [100.0]
+
+
+def test_what_was_sent_and_asked_over_rest_changes_nothing() -> None:
+    replayer = Replayer("dev")
+    assert replayer.receive(frame(0, snapshot(10, "99", "101"), direction="out")) == []
+    assert replayer.receive(frame(0, snapshot(10, "99", "101"), direction="rest")) == []
+    assert replayer.frames == 0
+
+
+def test_an_unreadable_frame_is_counted_and_the_chain_goes_on() -> None:
+    replayer = Replayer("dev")
+    replayer.receive(frame(0, snapshot(10, "99", "101")))
+    for text in ("garbage", "{", "", "[]", '{"arg":'):
+        with pytest.raises(RemoteProtocolError):
+            replayer.receive(frame(1, text))
+    assert [price.bid for price in replayer.receive(frame(2, book(10, 11, "100", "101")))] == [100.0]
+    assert replayer.quarantined == 5
+    assert replayer.frames == 7
+
+
+def test_quarantined_frames_stay_counted_when_their_connection_ends() -> None:
+    replayer = Replayer("dev")
+    bad = snapshot(10, "99", "101").replace('"99"', '"none"')
+    replayer.receive(frame(0, bad))
+    assert replayer.quarantined == 1
+    replayer.receive(frame(1, "closed", direction="state"))
+    assert replayer.quarantined == 1
+
+
+def test_frames_of_a_venue_that_nobody_reads_are_counted() -> None:
+    replayer = Replayer("dev")
+    assert replayer.receive(frame(0, "{}", venue="kraken")) == []
+    assert replayer.receive(frame(1, "{}", venue="kraken")) == []
+    assert replayer.unknown_venues == {"kraken": 2}
+    assert replayer.frames == 0
+
+
+words = st.sampled_from(
+    [
+        snapshot(10, "99", "101"),
+        book(10, 11, "100", "101"),
+        book(11, 12, "102", "101"),
+        book(11, 12, "1e999", "101"),
+        '{"table":"orderBookL2","action":"partial","data":[{"symbol":"X","id":1,"side":"Buy","size":1,"price":2}]}',
+        '{"table":"orderBookL2","action":"insert","data":[{"symbol":"X","id":2,"side":"Sell","size":1,"price":1}]}',
+        '{"table":"orderBookL2","action":"delete","data":[{"symbol":"X","id":1}]}',
+        '{"table":"orderBookL2","data":' + "[" * 100_000,
+        '{"arg":{"channel":"books","instId":"X"},"data":' + "[" * 100_000,
+        '{"event":"error","deep":' + "[" * 100_000,
+        "pong",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            words | st.text(max_size=20),
+            st.sampled_from(["okex", "bitmex", "?"]),
+            st.sampled_from(["in", "in", "in", "state", "out"]),
+        ),
+        max_size=12,
+    )
+)
+def test_any_session_is_replayed_and_never_shows_a_crossed_or_unbelieved_price(
+    session: list[tuple[str, str, str]],
+) -> None:
+    replayer = Replayer("dev")
+    for ts, (text, venue, direction) in enumerate(session):
+        try:
+            prices = replayer.receive(frame(ts, text, venue, direction=direction))
+        except RemoteProtocolError:
+            continue
+        for price in prices:
+            if price.verdict == "live":
+                assert price.bid is None or price.ask is None or 0 < price.bid < price.ask
+            else:
+                assert (price.bid, price.ask) == (None, None)
+                assert price.reason
