@@ -323,7 +323,7 @@ def _read_secrets(path: Path, source: str) -> dict[str, tuple[str, str]]:
     try:
         mode = path.stat().st_mode
     except OSError as exc:
-        raise ConfigError(f"secrets_file {path}: {exc.strerror}", source) from exc
+        raise ConfigError(f"secrets_file {str(path)!r}: {exc.strerror}", source) from exc
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read it; do: chmod 600 {path}", f"secrets_file {path}")
     return _read_file(path, is_secret_file=True)
