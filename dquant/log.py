@@ -27,7 +27,10 @@ class _LogFile(logging.handlers.RotatingFileHandler):
             return
         root = logging.getLogger("dquant")
         root.removeHandler(self)
-        root.warning("no more records go to %s: %s", self.baseFilename, sys.exception())
+        why = sys.exception()
+        with contextlib.suppress(OSError):  # it tries to write what it could not write
+            self.close()
+        root.warning("no more records go to %s: %s", self.baseFilename, why)
 
 
 class LastWords(logging.Handler):
