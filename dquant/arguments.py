@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {message} (see --help)\n")
+        sys.stderr.write(f"{self.prog}: {' '.join(message.split())} (see --help)\n")
         sys.exit(EXIT_USAGE)
 
 
@@ -152,7 +152,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             one.add_argument(
                 "--without-alias", action="store_true", help="OKX instruments carry no alias any more"
             )
-    options = parser.parse_args(argv)
+    options, more = parser.parse_known_args(argv)
+    if options.verb == "monitor":
+        # argparse takes the channels before an option and leaves those after it.
+        options.channels += [word for word in more if not word.startswith("-")]
+        more = [word for word in more if word.startswith("-")]
+    if more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     if options.verb is None:
         options.verb = DEFAULT_VERB
     return options
