@@ -8,7 +8,6 @@ fault like any other: a market feed has no reason to end.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from time import time_ns
 from typing import Any, Protocol
 
 from dquant.constants import NS_PER_S
-from dquant.errors import MarketError
+from dquant.errors import MarketError, RateLimited, RemoteProtocolError
 from dquant.markets.transport import Connection, Transport, connect
 from dquant.model.book import Levels
-from dquant.model.events import Event, ReconnectAsked, TopOfBook
+from dquant.model.events import LIVE, BookStale, Event, Price, ReconnectAsked, TopOfBook
+from dquant.model.instrument import Instrument
 from dquant.util import full_jitter, now_ns
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ SETTLED_S = 10.0
 # The venue gives 60 s between its notice and the end (OKX fact sheet 2.3).
 HANDOVER_S = 45.0
 HANDOVER_TRIES = 5
+# A connection that brings no book at all for this long is given up for the next one.
+FIRST_BOOK_S = 30.0
+CLOSING_S = 1.0
 WIRE_LOG_CHARACTERS = 400
 
 
@@ -70,6 +73,7 @@ class Conversation:
         url: Where to connect.
         on_top: Takes each top of book while this conversation is the one that is heard.
         on_event: Takes every other event, in the running loop.
+        instrument: What it is about.
         on_tick: Called twice a second with our clock while connected.
 
     """
@@ -81,62 +85,82 @@ class Conversation:
         settings: ConnectionSettings,
         on_top: Callable[[TopOfBook], None],
         on_event: Callable[["Conversation", Event], None],
-        on_tick: Callable[["Conversation", int], None],
+        instrument: Instrument,
+        on_tick: Callable[["Conversation", int], None] | None = None,
     ) -> None:
         self.core = core
         self.url = url
-        self.is_open = False
+        self.instrument = instrument
         self.is_heard = False  # set by the keeper; a successor is silent until it takes over
-        self.last_top: TopOfBook | None = None
         self.ready = asyncio.Event()  # set with the first believed book
         self.leave_asked = asyncio.Event()  # the venue announced the end of this connection
         self._settings = settings
         self._on_top = on_top
         self._on_event = on_event
         self._on_tick = on_tick
+        self._on_end: Callable[[Conversation, str], None] = _ignore_end
         self._connection: Connection | None = None
         self._closing = ""
+        self._book_top: TopOfBook | None = None  # newest of the verified book, while it is believed
+        self._ready_made_top: TopOfBook | None = None
+        self._stale: BookStale | None = None
         self._first_top_at = 0  # when the first believed book came, our clock; 0 before
+        self._opened_at = 0
         self._last_text_at = 0
         self._is_wire_logged = wire_logger.isEnabledFor(logging.DEBUG)
 
-    async def run(self) -> str:
+    async def run(
+        self,
+        on_open: Callable[["Conversation"], None],
+        on_end: Callable[["Conversation", str], None],
+    ) -> str:
         """Connect, converse, and return what ended the conversation.
+
+        Args:
+            on_open: Called once the connection is there.
+            on_end: Called as soon as nothing that was said may be believed any more, which is before
+                the connection is properly closed; perhaps more than once.
 
         Raises:
             MarketError: The connection could not be opened, or the conversation was damaged.
 
         """
         settings = self._settings
+        self._on_end = on_end
         self._connection = await connect(
             self.url, self._receive, timeout_s=settings.connect_timeout_s, transport=settings.transport
         )
-        self.is_open = True
         wire_logger.info("= open %s", self.url)
-        ticker = asyncio.ensure_future(self._tick())
         ended = asyncio.ensure_future(self._connection.wait_closed())
+        ticker = asyncio.ensure_future(self._tick())
         try:
-            self._last_text_at = now_ns()
+            self._last_text_at = self._opened_at = now_ns()
+            on_open(self)
             self.drain()
             if self._closing:
                 self.close(self._closing)
-            done, _ = await asyncio.wait({ticker, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if ended in done:
-                return ended.result()
-            ticker.result()  # raises: a tick ends only by damage
-            raise AssertionError("the ticker ended by itself")
+            await asyncio.wait({ticker, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                reason = ended.result()
+            else:
+                ticker.result()  # raises: a tick ends only by damage
+                raise AssertionError("the ticker ended by itself")
+        except Exception as exc:
+            on_end(self, str(exc))
+            raise
+        else:
+            on_end(self, reason)
+            return reason
         finally:
-            self.is_open = False
             ticker.cancel()
             self._connection.close(self._closing or "closed by us")
-            with contextlib.suppress(TimeoutError, MarketError, asyncio.CancelledError):
-                async with asyncio.timeout(2.0):
-                    await ended
-            ended.cancel()
+            await asyncio.wait({ticker, ended}, timeout=CLOSING_S)
+            await _end(ended)
             wire_logger.info("= closed %s", self.url)
 
     def close(self, reason: str) -> None:
-        """End the conversation; ``run`` returns with this reason."""
+        """End the conversation, unheard from now on; ``run`` returns with this reason."""
+        self.is_heard = False
         self._closing = self._closing or reason
         if self._connection is not None:
             self._connection.close(reason)
@@ -145,6 +169,20 @@ class Conversation:
         """Tell whether the conversation held long enough to be no part of a row of failures."""
         return self._first_top_at > 0 and now - self._first_top_at > SETTLED_S * NS_PER_S
 
+    def repeat(self, price: Price) -> None:
+        """Say again what was said so far and still holds, where that is news beside ``price``."""
+        if self._book_top is None:
+            if self._stale is not None:
+                self._on_event(self, self._stale)
+            return
+        tops = [self._book_top]
+        ready_made = self._ready_made_top
+        if ready_made is not None and ready_made.ts_event >= self._book_top.ts_event:
+            tops.append(ready_made)
+        for top in tops:
+            if price.verdict != LIVE or top.ts_event > price.ts_event:
+                self._on_top(top)
+
     def drain(self) -> None:
         """Hand on what the core has to say: events first, then texts to the wire."""
         events = self.core.events_received()
@@ -152,15 +190,17 @@ class Conversation:
         for event in events:
             if type(event) is TopOfBook:
                 tops += 1
-                self.last_top = event
-                if not self._first_top_at and event.from_book:
-                    self._first_top_at = event.ts_recv
-                    self.ready.set()
+                if event.from_book:
+                    self._book_top = event
+                    if not self._first_top_at:
+                        self._first_top_at = event.ts_recv
+                        self.ready.set()
+                else:
+                    self._ready_made_top = event
                 if self.is_heard:
                     self._on_top(event)
             else:
-                if type(event) is ReconnectAsked:
-                    self.leave_asked.set()
+                self._note(event)
                 self._on_event(self, event)
         if tops and tops == len(events):
             return  # a book that is believed asks for nothing; the hot path ends here
@@ -170,13 +210,25 @@ class Conversation:
             wire_logger.debug("> %.400s", text)
             self._connection.send(text)
 
+    def _note(self, event: Event) -> None:
+        if type(event) is BookStale:
+            self._stale = event
+            self._book_top = self._ready_made_top = None
+        elif type(event) is ReconnectAsked:
+            self.leave_asked.set()
+
     def _receive(self, text: bytes) -> None:
         now = time_ns()
         self._last_text_at = now
         if self._is_wire_logged:
             wire_logger.debug("< %s", text[:WIRE_LOG_CHARACTERS])
-        self.core.receive_text(text, now)
-        self.drain()
+        try:
+            self.core.receive_text(text, now)
+            self.drain()
+        except Exception as exc:
+            # More of the same read may follow before the end is noticed: none of it counts.
+            self._on_end(self, str(exc))
+            raise
 
     async def _tick(self) -> None:
         asked_at = 0
@@ -187,19 +239,26 @@ class Conversation:
             if now - max(self._last_text_at, asked_at) > limit:
                 self.core.receive_silence()
                 asked_at = now
+            if not self._first_top_at and now - self._opened_at > FIRST_BOOK_S * NS_PER_S:
+                raise RemoteProtocolError(f"no book in {FIRST_BOOK_S:g} s")
             self.core.receive_time(now)
-            self._on_tick(self, now)
+            if self._on_tick is not None:
+                self._on_tick(self, now)
             self.drain()
 
 
 class Keeper:
     """Keeps one conversation up for ever, with a successor before the venue ends the old one.
 
+    Only the ``active`` conversation is to be believed. It is active from before it connects until it
+    has ended or another one took over, with no wait between that and ``on_down``.
+
     Args:
         name: For the log.
         open_conversation: Makes the next conversation; may ask the venue's REST first.
-        on_down: Told why there is no conversation now, and how long until the next try.
-        on_handed_over: Given the conversation that took over while the old one still spoke.
+        on_active: Given the conversation that is to be heard from now on.
+        on_open: Told that the active conversation has its connection.
+        on_down: Told, once each time, why there is no conversation now.
 
     """
 
@@ -208,98 +267,164 @@ class Keeper:
         name: str,
         settings: ConnectionSettings,
         open_conversation: Callable[[], Awaitable[Conversation]],
-        on_down: Callable[[str, float], None],
-        on_handed_over: Callable[[Conversation], None],
+        on_active: Callable[[Conversation], None],
+        on_open: Callable[[], None],
+        on_down: Callable[[str], None],
     ) -> None:
         self.active: Conversation | None = None
         self.reconnects = 0
         self._name = name
         self._settings = settings
         self._open = open_conversation
+        self._on_active = on_active
+        self._on_open = on_open
         self._on_down = on_down
-        self._on_handed_over = on_handed_over
+        self._attempt = 0
+        self._running: dict[asyncio.Future[str], Conversation] = {}
+        self._ended = [0, 0, 0]  # messages, resyncs and quarantined of conversations that are over
+
+    @property
+    def messages(self) -> int:
+        """Messages received since the start."""
+        return self._ended[0] + sum(each.core.messages for each in self._running.values())
+
+    @property
+    def resyncs(self) -> int:
+        """Snapshots asked for since the start because a book was in doubt."""
+        return self._ended[1] + sum(each.core.resyncs() for each in self._running.values())
+
+    @property
+    def quarantined(self) -> int:
+        """Frames and rows set aside since the start."""
+        return self._ended[2] + sum(each.core.quarantined for each in self._running.values())
 
     async def keep_connect(self) -> None:
         """Converse until cancelled."""
-        attempt = 0
         while True:
+            conversation = None
+            pause_s = 0.0
             try:
-                self.active = await self._open()
-                self.active.is_heard = True
-                reason = await self._follow(self.active)
+                conversation = await self._open()
+                self._activate(conversation)
+                reason = await self._follow(conversation)
             except MarketError as exc:
                 reason = str(exc)
+                if isinstance(exc, RateLimited):
+                    pause_s = exc.retry_after_s
             except Exception as exc:
                 # A bug of ours must not end the market: it is told like any fault, with its traceback.
                 logger.exception("%s: conversation failed", self._name)
                 reason = f"{type(exc).__name__}: {exc}"
-            last, self.active = self.active, None
-            if last is not None:
-                last.is_heard = False
-            if last is not None and last.is_settled(now_ns()):
-                attempt = 0
-            delay_s = full_jitter(
-                attempt, self._settings.reconnect_base_s, self._settings.reconnect_ceiling_s
-            )
-            attempt += 1
+            if conversation is None:
+                self._on_down(reason)
+            elif self.active is not None:
+                self._lose(self.active, reason)
+            base_s, ceiling_s = self._settings.reconnect_base_s, self._settings.reconnect_ceiling_s
+            delay_s = pause_s + full_jitter(self._attempt, base_s, ceiling_s)
+            self._attempt += 1
             self.reconnects += 1
-            self._on_down(reason, delay_s)
+            logger.warning("%s: %s; next try in %.1f s", self._name, reason, delay_s)
             await asyncio.sleep(delay_s)
+
+    def _activate(self, conversation: Conversation) -> None:
+        if self.active is not None:
+            self.active.is_heard = False
+        self.active = conversation
+        conversation.is_heard = True
+        self._on_active(conversation)
+
+    def _lose(self, conversation: Conversation, reason: str) -> None:
+        if conversation is not self.active:
+            return
+        self.active = None
+        conversation.is_heard = False
+        if conversation.is_settled(now_ns()):
+            self._attempt = 0
+        self._on_down(reason)
+
+    def _opened(self, conversation: Conversation) -> None:
+        if conversation is self.active:
+            self._on_open()
+
+    def _start(self, conversation: Conversation) -> "asyncio.Future[str]":
+        run: asyncio.Future[str] = asyncio.ensure_future(conversation.run(self._opened, self._lose))
+        self._running[run] = conversation
+        run.add_done_callback(self._retire)
+        return run
+
+    def _retire(self, run: "asyncio.Future[str]") -> None:
+        core = self._running.pop(run).core
+        for place, count in enumerate((core.messages, core.resyncs(), core.quarantined)):
+            self._ended[place] += count
 
     async def _follow(self, conversation: Conversation) -> str:
         """Run a conversation and, when the venue announces its end, its successors."""
-        run: asyncio.Future[str] = asyncio.ensure_future(conversation.run())
+        run = self._start(conversation)
         try:
             while True:
                 leave = asyncio.ensure_future(conversation.leave_asked.wait())
                 both: set[asyncio.Future[Any]] = {run, leave}
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-                leave.cancel()
+                try:
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    leave.cancel()
                 if run.done():
                     return run.result()
                 successor, next_run = await self._hand_over(run)
                 if successor is None or next_run is None:
                     return await run
-                self.active = successor
-                conversation.is_heard, successor.is_heard = False, True
-                self._on_handed_over(successor)
-                conversation.close("handed over to the next connection")
-                with contextlib.suppress(MarketError):
-                    await run
-                conversation, run = successor, next_run
+                old_run, conversation, run = run, successor, next_run
+                self._activate(successor)
+                old_run.cancel()  # closes its connection, and nobody needs to wait for that
         finally:
             await _end(run)
 
     async def _hand_over(
         self, old_run: "asyncio.Future[str]"
     ) -> tuple[Conversation, "asyncio.Future[str]"] | tuple[None, None]:
-        """Open the next conversation while the old one still speaks; give up when that one ends."""
+        """Open the next conversation while the old one still speaks; take one not ready once that is over."""
         for attempt in range(HANDOVER_TRIES):
             try:
                 successor = await self._open()
-            except MarketError as exc:
+            except Exception as exc:
                 logger.warning("%s: no successor yet: %s", self._name, exc)
             else:
-                run = asyncio.ensure_future(successor.run())
-                ready = asyncio.ensure_future(successor.ready.wait())
-                try:
-                    waited: set[asyncio.Future[Any]] = {run, ready, old_run}
-                    await asyncio.wait(waited, timeout=HANDOVER_S, return_when=asyncio.FIRST_COMPLETED)
-                    if successor.ready.is_set() and not run.done():
-                        return successor, run
-                finally:
-                    ready.cancel()
-                    if not successor.ready.is_set() or run.done():
-                        await _end(run)
+                run = self._start(successor)
+                if await self._is_next(successor, run, old_run):
+                    return successor, run
+            delay_s = full_jitter(
+                attempt, self._settings.reconnect_base_s, self._settings.reconnect_ceiling_s
+            )
+            await asyncio.wait({old_run}, timeout=delay_s)
             if old_run.done():
                 break
-            await asyncio.sleep(
-                full_jitter(attempt, self._settings.reconnect_base_s, self._settings.reconnect_ceiling_s)
-            )
         return None, None
 
+    @staticmethod
+    async def _is_next(
+        successor: Conversation, run: "asyncio.Future[str]", old_run: "asyncio.Future[str]"
+    ) -> bool:
+        """Wait for the first believed book of a successor; end it if it fails."""
+        ready = asyncio.ensure_future(successor.ready.wait())
+        is_next = False
+        try:
+            waited: set[asyncio.Future[Any]] = {run, ready, old_run}
+            await asyncio.wait(waited, timeout=HANDOVER_S, return_when=asyncio.FIRST_COMPLETED)
+            is_next = not run.done() and (successor.ready.is_set() or old_run.done())
+        finally:
+            ready.cancel()
+            if not is_next:
+                await _end(run)
+        return is_next
 
-async def _end(run: "asyncio.Future[str]") -> None:
-    run.cancel()
-    with contextlib.suppress(asyncio.CancelledError, MarketError):
-        await run
+
+def _ignore_end(conversation: Conversation, reason: str) -> None:
+    pass
+
+
+async def _end(task: "asyncio.Future[str]") -> None:
+    """Cancel a task and wait for it; what it raises is nobody's business any more, our own end is."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

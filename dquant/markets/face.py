@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dquant.model.book import Levels
-from dquant.model.events import Event, TopOfBook
+from dquant.model.events import Event, Price, TopOfBook
 from dquant.model.instrument import Instrument, Kind
 
 
@@ -26,8 +26,13 @@ class MarketSpec:
 class MarketSink(Protocol):
     """What a face tells its market, always in the market's own loop."""
 
+    price: Price  # the newest, with its verdict
+
     def on_instrument(self, instrument: Instrument) -> None:
-        """The next conversation is about this instrument."""
+        """What is said from now on is about this instrument."""
+
+    def on_connected(self) -> None:
+        """The connection is there; its book is not yet."""
 
     def on_top(self, top: TopOfBook) -> None:
         """A book moved, or was confirmed."""
@@ -42,11 +47,12 @@ class MarketSink(Protocol):
 class Face(Protocol):
     """The websocket face of one market."""
 
-    instrument: Instrument | None
-    messages: int
-    resyncs: int
-    quarantined: int
-
+    @property
+    def messages(self) -> int: ...
+    @property
+    def resyncs(self) -> int: ...
+    @property
+    def quarantined(self) -> int: ...
     @property
     def reconnects(self) -> int: ...
     async def keep_connect(self) -> None: ...

@@ -16,7 +16,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from dquant.constants import HEARTBEAT_S, STOP_TIMEOUT_S
@@ -51,10 +51,8 @@ Callback = Callable[[Any], None]
 
 CALLBACK_KINDS = ("price", "depth", "trade", "health", "event")
 
-# What ``update`` can wait for, by the words that people use.
+# What ``update`` can wait for, by the words that people use, beside ``ticker`` and ``depth``.
 FLAGS: dict[str, type] = {
-    "ticker": TopOfBook,
-    "depth": TopOfBook,
     "trade": Trade,
     "mark": MarkPrice,
     "index": IndexPrice,
@@ -62,6 +60,10 @@ FLAGS: dict[str, type] = {
     "stats": TickerStats,
     "instrument": InstrumentState,
 }
+FLAGS_OF_A_BOOK = frozenset(("ticker", "depth"))
+FLAGS_OF_A_TOP = frozenset(("ticker",))
+FLAGS_BY_KIND = {kind: frozenset((flag,)) for flag, kind in FLAGS.items()}
+ALL_FLAGS = (*sorted(FLAGS_OF_A_BOOK, reverse=True), *FLAGS)
 
 # A loop that has not beaten for this long may hold old prices for live ones.
 STALLED_S = 3.0
@@ -81,8 +83,8 @@ class SideExit(Protocol):
 class _Waiter:
     __slots__ = ("done", "missing")
 
-    def __init__(self, kinds: set[type]) -> None:
-        self.missing = kinds
+    def __init__(self, flags: set[str]) -> None:
+        self.missing = flags
         self.done = threading.Event()
 
 
@@ -124,6 +126,7 @@ class Market(threading.Thread):
         self._depth_levels = depth_levels
         self._depth_interval_s = depth_interval_s
         self._face = make_face(self)
+        self._registering = threading.Lock()
         self._set_callbacks(dict.fromkeys(CALLBACK_KINDS, ()))
         self._waiters: list[_Waiter] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -132,7 +135,10 @@ class Market(threading.Thread):
         self._exits: list[SideExit] = []
         self._price_seq = 0
         self._was_live = False
-        self._last_state = ""
+        self._shown_depth: tuple[Levels, Levels] | None = None
+        self._told_rolling = False
+        # What to say when the price is live the next time, and why.
+        self._live_state: tuple[str, str | None] = ("live", None)
         self._beat_at = time.monotonic()
         self.failure: BaseException | None = None
 
@@ -156,6 +162,8 @@ class Market(threading.Thread):
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Ask the loop to end and wait for the thread; ``False`` if it is still alive after ``timeout_s``."""
+        if self.ident is None:
+            return True  # never started
         self._started_up.wait(timeout_s)
         loop, main = self._loop, self._main
         if loop is not None and main is not None:
@@ -179,7 +187,9 @@ class Market(threading.Thread):
                     group.create_task(self._publish_depth())
         finally:
             self._set_stale("closed", "stopped")
-            self._tell("closed", "stopped")
+            self._tell("closed", "closed")
+            for waiter in self._waiters:
+                waiter.done.set()  # nothing more will come
             for exit_ in self._exits:
                 await exit_.close()
 
@@ -195,32 +205,32 @@ class Market(threading.Thread):
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _publish_depth(self) -> None:
-        last: tuple[Levels, Levels] | None = None
         while True:
             await asyncio.sleep(self._depth_interval_s)
-            if not self._callbacks["depth"]:
-                continue
-            levels = self._face.depth(self._depth_levels) if self.price.verdict == LIVE else None
-            if levels == last:
-                continue
-            last = levels
-            price = self.price
-            bids, asks = levels or ([], [])
-            self._call(
-                "depth",
-                Depth(
-                    self.market_name,
-                    price.inst_id,
-                    self.environment,
-                    0,
-                    bids,
-                    asks,
-                    price.verdict,
-                    price.reason,
-                    price.ts_event,
-                    price.ts_recv,
-                ),
-            )
+            if self._callbacks["depth"] and self._was_live:
+                levels = self._face.depth(self._depth_levels)
+                if levels is not None and levels != self._shown_depth:
+                    self._show_depth(levels)
+
+    def _show_depth(self, levels: tuple[Levels, Levels] | None) -> None:
+        self._shown_depth = levels
+        price = self.price
+        bids, asks = levels or ([], [])
+        self._call(
+            "depth",
+            Depth(
+                self.market_name,
+                price.inst_id,
+                self.environment,
+                0,
+                bids,
+                asks,
+                price.verdict,
+                price.reason,
+                price.ts_event,
+                price.ts_recv,
+            ),
+        )
 
     # -- doors for other threads ---------------------------------------------------------------
 
@@ -240,22 +250,24 @@ class Market(threading.Thread):
 
         """
         self._check_kinds(callbacks)
-        self._set_callbacks(
-            {
-                kind: (*known, callbacks[kind]) if kind in callbacks else known
-                for kind, known in self._callbacks.items()
-            }
-        )
+        with self._registering:
+            self._set_callbacks(
+                {
+                    kind: (*known, callbacks[kind]) if kind in callbacks else known
+                    for kind, known in self._callbacks.items()
+                }
+            )
 
     def remove_callbacks(self, callbacks: Mapping[str, Callback]) -> None:
         """Forget functions given to ``register_callbacks``; unknown ones are ignored."""
         self._check_kinds(callbacks)
-        self._set_callbacks(
-            {
-                kind: tuple(one for one in known if one != callbacks.get(kind))
-                for kind, known in self._callbacks.items()
-            }
-        )
+        with self._registering:
+            self._set_callbacks(
+                {
+                    kind: tuple(one for one in known if one != callbacks.get(kind))
+                    for kind, known in self._callbacks.items()
+                }
+            )
 
     def get_ticker(self) -> dict[str, dict[str, float | None]] | None:
         """Return ``{"ask": {"price", "amount"}, "bid": {…}}``, or ``None`` while stale; never waits."""
@@ -274,15 +286,11 @@ class Market(threading.Thread):
         """
         if self.price.verdict != LIVE:
             return None
-
-        async def read() -> tuple[Levels, Levels] | None:
-            return self._face.depth(levels)
-
         if threading.current_thread() is self:
-            found = self._face.depth(levels)
+            found = self._read_depth(levels)
         else:
             try:
-                found = self._post(read(), timeout_s)
+                found = self._post(lambda: self._read_depth(levels), timeout_s)
             except MarketError:
                 return None
         if found is None:
@@ -303,20 +311,23 @@ class Market(threading.Thread):
 
         """
         wanted = list(flags)
-        unknown = [flag for flag in wanted if flag not in FLAGS]
+        unknown = [flag for flag in wanted if flag not in ALL_FLAGS]
         if unknown:
-            raise ConfigError(f"update flag {unknown[0]!r} is not known; allowed: {', '.join(FLAGS)}")
+            raise ConfigError(f"update flag {unknown[0]!r} is not known; allowed: {', '.join(ALL_FLAGS)}")
         if threading.current_thread() is self:
             raise WrongThreadError(f"update() called from {self.name}")
+        waiter = _Waiter(set(wanted))
+        if not waiter.missing:
+            return True
+        deadline = time.monotonic() + timeout_s
+        if self.ident is not None:
+            self._started_up.wait(timeout_s)  # just started
         loop = self._loop
         if loop is None:
             return False
-        waiter = _Waiter({FLAGS[flag] for flag in wanted})
-        if not waiter.missing:
-            return True
         try:
             loop.call_soon_threadsafe(self._waiters.append, waiter)
-            is_done = waiter.done.wait(timeout_s)
+            is_done = waiter.done.wait(max(0.0, deadline - time.monotonic())) and not waiter.missing
             if not is_done:
                 loop.call_soon_threadsafe(self._forget, waiter)
         except RuntimeError:
@@ -335,17 +346,31 @@ class Market(threading.Thread):
         """Tell whether the market's loop has stopped beating, so that nothing it holds can be live."""
         return time.monotonic() - self._beat_at > STALLED_S or self.failure is not None
 
-    def _post(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
-        loop = self._loop
-        if loop is None:
-            coroutine.close()
-            raise MarketError(f"{self.market_name} is not running")
-        answer = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    def _post(self, function: Callable[[], T], timeout_s: float) -> T:
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return  # nobody waits any more
+            try:
+                answer.set_result(function())
+            except Exception as exc:
+                answer.set_exception(exc)
+
         try:
+            loop = self._loop
+            if loop is None:
+                raise MarketError(f"{self.market_name} is not running")
+            loop.call_soon_threadsafe(run)
             return answer.result(timeout_s)
+        except RuntimeError as exc:  # the loop ended meanwhile
+            raise MarketError(f"{self.market_name} is not running") from exc
         except concurrent.futures.TimeoutError:
             answer.cancel()
             raise MarketError(f"{self.market_name}: no answer from its loop in {timeout_s:g} s") from None
+
+    def _read_depth(self, levels: int) -> tuple[Levels, Levels] | None:
+        return self._face.depth(levels) if self._was_live else None
 
     def _forget(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
@@ -369,11 +394,17 @@ class Market(threading.Thread):
     # -- what the face tells (``MarketSink``) --------------------------------------------------
 
     def on_instrument(self, instrument: Instrument) -> None:
-        """Note which contract the next conversation is about; a new one after a roll is told."""
-        before, self.instrument = self.instrument, instrument
+        """Note which contract is talked about from now on; another one is told once its price is live."""
+        before = self.instrument
         if before is not None and before.inst_id != instrument.inst_id:
-            self._set_stale("rolling", f"{instrument.inst_id} follows {before.inst_id}")
-            self._tell("rolled", f"{instrument.inst_id} follows {before.inst_id}")
+            what = f"{instrument.inst_id} follows {before.inst_id}"
+            self.on_down("rolling", what)
+            self._live_state = ("rolled", what)
+        self.instrument = instrument
+
+    def on_connected(self) -> None:
+        """Note that the connection is there."""
+        self._tell("connected", None)
 
     def on_top(self, top: TopOfBook) -> None:
         """Take one top of book, in the market's loop: the hot path."""
@@ -396,15 +427,14 @@ class Market(threading.Thread):
                 top.ts_recv,
             )
             if not is_live:
-                self._was_live = True
-                self._tell("resynchronised" if self._last_state == "stale" else "live", None)
+                self._receive_live()
             for callback in self._price_callbacks:
                 try:
                     callback(price)
                 except Exception:
                     self._count_callback_error("price")
         if self._waiters:
-            self._wake(TopOfBook)
+            self._wake_by_top(top)
         if self._event_callbacks:
             self._call("event", top)
 
@@ -414,16 +444,17 @@ class Market(threading.Thread):
             self._set_stale(event.reason, event.reason)
         elif isinstance(event, Trade):
             self._on_trade(event)
-        if self._waiters:
-            self._wake(type(event))
+        if self._waiters and type(event) in FLAGS_BY_KIND:
+            self._wake(FLAGS_BY_KIND[type(event)])
         if self._event_callbacks:
             self._call("event", event)
 
     def on_down(self, reason: str, detail: str) -> None:
         """Note that no believed price can come now."""
         self._set_stale(reason, detail)
-        if reason == "rolling" and self._last_state != "rolling":
-            self._tell("rolling", detail)
+        if reason == "rolling" and not self._told_rolling:
+            self._told_rolling = True
+            self._tell("rolling", reason)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -448,11 +479,22 @@ class Market(threading.Thread):
     def _set_stale(self, reason: str, detail: str) -> None:
         if self.price.verdict == STALE and self.price.reason == reason:
             return
-        self._was_live = False
+        if self._was_live:
+            self._was_live = False
+            self._live_state = ("resynchronised", None)
         self.price = self._stale_price(reason)
         self._call("price", self.price)
+        if self._shown_depth is not None:
+            self._show_depth(None)
+        if detail != reason:
+            logger.info("%s: %s: %s", self.market_name, reason, detail)
         if reason not in ("rolling", "closed"):
-            self._tell("stale", detail)
+            self._tell("stale", reason)  # one reason everywhere: it is compared with that of the price
+
+    def _receive_live(self) -> None:
+        self._was_live = True
+        self._told_rolling = False
+        self._tell(*self._live_state)
 
     def _stale_price(self, reason: str) -> Price:
         before = getattr(self, "price", None)
@@ -477,7 +519,6 @@ class Market(threading.Thread):
 
     def _tell(self, state: str, reason: str | None) -> None:
         if state != "heartbeat":
-            self._last_state = state
             logger.info("%s: %s%s", self.market_name, state, f" ({reason})" if reason else "")
         if self._callbacks["health"]:
             verdict: Verdict = self.price.verdict
@@ -500,12 +541,16 @@ class Market(threading.Thread):
                 ),
             )
 
-    def _wake(self, kind: type) -> None:
+    def _wake_by_top(self, top: TopOfBook) -> None:
         # Fresh data is believed data: a top that the verdict kept back wakes nobody.
-        if kind is TopOfBook and not self._was_live:
-            return
+        if self._was_live and top.from_book:
+            self._wake(FLAGS_OF_A_BOOK)
+        elif self._was_live and self._takes_tops:
+            self._wake(FLAGS_OF_A_TOP)
+
+    def _wake(self, flags: frozenset[str]) -> None:
         for waiter in list(self._waiters):
-            waiter.missing.discard(kind)
+            waiter.missing -= flags
             if not waiter.missing:
                 self._waiters.remove(waiter)
                 waiter.done.set()

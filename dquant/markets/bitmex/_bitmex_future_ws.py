@@ -19,7 +19,8 @@ from dquant.util import now_ns
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_TOPICS = ("orderBookL2", "trade", "instrument", "funding")
+BOOK_TOPIC = "orderBookL2"
+DEFAULT_TOPICS = (BOOK_TOPIC, "trade", "instrument", "funding")
 
 
 class BitmexFutureWs:
@@ -35,8 +36,8 @@ class BitmexFutureWs:
         topics: tuple[str, ...] = DEFAULT_TOPICS,
     ) -> None:
         assert spec.inst_id is not None
-        self.instrument: Instrument | None = None
-        self.quarantined = self.messages = self.resyncs = 0
+        self._instrument: Instrument | None = None
+        self._rows_quarantined = 0
         self._spec = spec
         self._symbol = spec.inst_id
         self._rest = rest
@@ -44,8 +45,24 @@ class BitmexFutureWs:
         self._settings = settings
         self._sink = sink
         self._topics = list(topics)
-        self._before = (0, 0, 0)  # messages, resyncs and quarantined of earlier conversations
-        self._keeper = Keeper(spec.name, settings, self._open, self._on_down, self._on_handed_over)
+        self._keeper = Keeper(
+            spec.name, settings, self._open, self._on_active, sink.on_connected, self._on_down
+        )
+
+    @property
+    def messages(self) -> int:
+        """Messages received since the start."""
+        return self._keeper.messages
+
+    @property
+    def resyncs(self) -> int:
+        """Snapshots asked for since the start because a book was in doubt."""
+        return self._keeper.resyncs
+
+    @property
+    def quarantined(self) -> int:
+        """Frames and rows that could not be read since the start, REST included."""
+        return self._keeper.quarantined + self._rows_quarantined
 
     @property
     def reconnects(self) -> int:
@@ -73,43 +90,42 @@ class BitmexFutureWs:
         return None if active is None else active.core.depth(self._symbol, levels)
 
     async def _open(self) -> Conversation:
-        if self.instrument is None:
-            self.instrument = await self._resolve()
-            self._sink.on_instrument(self.instrument)
-        self._before = (self.messages, self.resyncs, self.quarantined)
+        if self._instrument is None:
+            self._instrument = await self._resolve()
         core = BitmexPublicProtocol(
             [self._symbol], silence_s=self._settings.book_silence_s, now=now_ns(), topics=tuple(self._topics)
         )
         core.subscribe()
-        return Conversation(core, self._url, self._settings, self._sink.on_top, self._on_event, self._on_tick)
+        return Conversation(
+            core,
+            self._url,
+            self._settings,
+            self._sink.on_top,
+            self._on_event,
+            self._instrument,
+        )
 
     async def _resolve(self) -> Instrument:
         found = await self._rest.instruments([self._symbol])
-        self.quarantined += self._rest.take_quarantined()
+        self._rows_quarantined += self._rest.take_quarantined()
         for instrument in found:
             if instrument.inst_id == self._symbol:
                 return instrument
         raise MarketUnreachable(f"{self._symbol} is not among the active instruments")
 
+    def _on_active(self, conversation: Conversation) -> None:
+        self._sink.on_instrument(conversation.instrument)
+        conversation.repeat(self._sink.price)
+
     def _on_event(self, conversation: Conversation, event: Event) -> None:
         if not conversation.is_heard:
             return
+        self._sink.on_event(event)
         if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
             logger.warning("%s: %s refused: %s %s", self._spec.name, event.channel, event.code, event.message)
-        self._sink.on_event(event)
+            if event.channel == BOOK_TOPIC:
+                # Nothing on this connection will bring a price any more; the next one may.
+                conversation.close(f"{event.channel} refused")
 
-    def _on_tick(self, conversation: Conversation, now: int) -> None:
-        if conversation is self._keeper.active:
-            core = conversation.core
-            messages, resyncs, quarantined = self._before
-            self.messages = messages + core.messages
-            self.resyncs = resyncs + core.resyncs()
-            self.quarantined = quarantined + core.quarantined
-
-    def _on_down(self, reason: str, delay_s: float) -> None:
-        logger.warning("%s: %s; next try in %.1f s", self._spec.name, reason, delay_s)
+    def _on_down(self, reason: str) -> None:
         self._sink.on_down("connection lost", reason)
-
-    def _on_handed_over(self, conversation: Conversation) -> None:
-        if conversation.last_top is not None:
-            self._sink.on_top(conversation.last_top)

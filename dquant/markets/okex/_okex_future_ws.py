@@ -11,12 +11,13 @@ import asyncio
 import logging
 import random
 
-from dquant.errors import MarketError
-from dquant.markets.conversation import ConnectionSettings, Conversation, Keeper
+from dquant.constants import NS_PER_S
+from dquant.errors import MarketError, MarketUnreachable
+from dquant.markets.conversation import TICK_S, ConnectionSettings, Conversation, Keeper
 from dquant.markets.face import MarketSink, MarketSpec
 from dquant.markets.okex._okex_expiry import contract_of
 from dquant.markets.okex._okex_future_rest import OkexFutureRest
-from dquant.markets.okex._okex_protocol import OkexPublicProtocol
+from dquant.markets.okex._okex_protocol import BOOK_CHANNEL, TRANSIENT_CODES, OkexPublicProtocol
 from dquant.model.book import Levels
 from dquant.model.events import Event, InstrumentState, SubscriptionChanged
 from dquant.model.instrument import Instrument
@@ -26,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 # The instruments endpoint allows 20 requests in 2 s; a listing is awaited far below that.
 LISTING_POLL_S = 2.0
+FOR_EVER = 2**63
 ENDED_STATES = ("expired",)
 NOT_YET_STATES = ("preopen", "test")
-UNKNOWN_INSTRUMENT = "60018"
 WIRE_KINDS = {"future": "FUTURES", "swap": "SWAP", "spot": "SPOT"}
 
 DEFAULT_CHANNELS = ("books", "bbo-tbt", "trades", "mark-price", "index-tickers")
@@ -52,8 +53,8 @@ class OkexFutureWs:
         sink: MarketSink,
         channels: tuple[str, ...] = DEFAULT_CHANNELS,
     ) -> None:
-        self.instrument: Instrument | None = None
-        self.quarantined = self.messages = self.resyncs = 0
+        self._instrument: Instrument | None = None
+        self._rows_quarantined = 0
         self._spec = spec
         self._rest = rest
         self._url = f"{ws_url.rstrip('/')}/public"
@@ -62,10 +63,25 @@ class OkexFutureWs:
         self._channels = list(channels)
         self._listed: list[Instrument] = []
         self._offset_ns = 0  # venue's clock minus ours
-        self._newest_ts_event = 0
         self._is_rolling = False
-        self._before = (0, 0, 0)  # messages, resyncs and quarantined of earlier conversations
-        self._keeper = Keeper(spec.name, settings, self._open, self._on_down, self._on_handed_over)
+        self._keeper = Keeper(
+            spec.name, settings, self._open, self._on_active, sink.on_connected, self._on_down
+        )
+
+    @property
+    def messages(self) -> int:
+        """Messages received since the start."""
+        return self._keeper.messages
+
+    @property
+    def resyncs(self) -> int:
+        """Snapshots asked for since the start because a book was in doubt."""
+        return self._keeper.resyncs
+
+    @property
+    def quarantined(self) -> int:
+        """Frames and rows that could not be read since the start, REST included."""
+        return self._keeper.quarantined + self._rows_quarantined
 
     @property
     def reconnects(self) -> int:
@@ -81,64 +97,76 @@ class OkexFutureWs:
         if channel not in self._channels:
             self._channels.append(channel)
             active = self._keeper.active
-            if active is not None and self.instrument is not None:
+            if active is not None:
                 core = active.core
                 assert isinstance(core, OkexPublicProtocol)
-                core.subscribe([_arg_of(channel, self.instrument)])
+                core.subscribe([_arg_of(channel, active.instrument)])
                 active.drain()
 
     def depth(self, levels: int) -> tuple[Levels, Levels] | None:
         """Return the best levels of the live book, best first, or ``None``."""
         active = self._keeper.active
-        if active is None or self.instrument is None:
-            return None
-        return active.core.depth(self.instrument.inst_id, levels)
+        return None if active is None else active.core.depth(active.instrument.inst_id, levels)
 
     # -- which instrument ----------------------------------------------------------------------
 
     async def _open(self) -> Conversation:
         instrument = await self._resolve()
-        if self.instrument is not None and instrument.inst_id != self.instrument.inst_id:
-            logger.info("%s: %s follows %s", self._spec.name, instrument.inst_id, self.instrument.inst_id)
-        self.instrument = instrument
-        self._is_rolling = False
-        self._newest_ts_event = 0
-        self._sink.on_instrument(instrument)
-        self._before = (self.messages, self.resyncs, self.quarantined)
         core = OkexPublicProtocol(silence_s=self._settings.book_silence_s, now=now_ns())
         wanted = [_arg_of(channel, instrument) for channel in self._channels]
-        if instrument.kind == "swap":
+        if instrument.kind == "swap" and "funding-rate" not in self._channels:
             wanted.append({"channel": "funding-rate", "instId": instrument.inst_id})
         core.subscribe(wanted)
-        if instrument.kind == "future":
-            core.subscribe([{"channel": "instruments", "instType": WIRE_KINDS[instrument.kind]}])
-        return Conversation(core, self._url, self._settings, self._sink.on_top, self._on_event, self._on_tick)
+        core.subscribe([{"channel": "instruments", "instType": WIRE_KINDS[instrument.kind]}])
+        return Conversation(
+            core,
+            self._url,
+            self._settings,
+            self._sink.on_top,
+            self._on_event,
+            instrument,
+            self._on_tick,
+        )
+
+    def _on_active(self, conversation: Conversation) -> None:
+        self._instrument = conversation.instrument
+        self._is_rolling = False
+        self._sink.on_instrument(conversation.instrument)
+        conversation.repeat(self._sink.price)
 
     async def _resolve(self) -> Instrument:
         """Return the instrument to connect to, waiting while the venue lists none.
 
         Raises:
-            MarketError: REST does not answer and no known contract is still alive.
+            MarketError: REST does not answer and no known contract is still alive, or it lists none
+                while the one that is known still speaks.
 
         """
         while True:
+            known = self._instrument
+            is_known_alive = known is not None and not (
+                self._is_rolling or self._ns_to_expiry(known, now_ns()) <= 0
+            )
             try:
-                asked_at = now_ns()
                 self._listed = await self._rest.instruments(self._spec.kind, self._spec.family)
                 answered_at = now_ns()
                 self._offset_ns = await self._rest.server_time() - (answered_at + now_ns()) // 2
             except MarketError:
-                known = self.instrument
-                if known is None or self._is_rolling or self._is_expired(known, now_ns()):
+                if known is None or not is_known_alive:
                     raise
                 return known  # a REST fault must not keep a working websocket from us
-            self.quarantined += self._rest.take_quarantined()
-            found = self._choose(answered_at + self._offset_ns)
+            self._rows_quarantined += self._rest.take_quarantined()
+            found = self._choose(now_ns() + self._offset_ns)
             if found is not None and found.state not in NOT_YET_STATES + ENDED_STATES:
                 return found
-            logger.debug("%s: nothing listed, asked at %d", self._spec.name, asked_at)
-            self._is_rolling = True
-            self._sink.on_down("rolling", f"no listed contract of {self._spec.title} yet")
+            nothing = f"no listed contract of {self._spec.title} yet"
+            if self._keeper.active is not None:
+                raise MarketUnreachable(nothing)  # what still speaks is not given up for that
+            if self._spec.alias is None:
+                self._sink.on_down("not listed", nothing)
+            else:
+                self._is_rolling = True
+                self._sink.on_down("rolling", nothing)
             await asyncio.sleep(LISTING_POLL_S * random.uniform(0.5, 1.0))
 
     def _choose(self, venue_now: int) -> Instrument | None:
@@ -156,29 +184,27 @@ class OkexFutureWs:
             )
         return found
 
-    def _is_expired(self, instrument: Instrument, now: int) -> bool:
-        if instrument.expiry is None:
-            return False
-        return max(now + self._offset_ns, self._newest_ts_event) >= instrument.expiry
+    def _ns_to_expiry(self, instrument: Instrument, now: int) -> int:
+        """Return how long the venue's clock has to go; perpetuals never get there."""
+        return FOR_EVER if instrument.expiry is None else instrument.expiry - now - self._offset_ns
 
     def _roll(self, conversation: Conversation) -> None:
-        if not self._is_rolling and self.instrument is not None:
+        if conversation.is_heard:
             self._is_rolling = True
-            conversation.is_heard = False
-            self._sink.on_down("rolling", f"{self.instrument.inst_id} expired")
             conversation.close("rolling")
+            self._sink.on_down("rolling", f"{conversation.instrument.inst_id} expired")
 
     # -- what the conversation says ------------------------------------------------------------
 
     def _on_event(self, conversation: Conversation, event: Event) -> None:
         if not conversation.is_heard:
-            return
+            return  # a successor is heard when it has taken over
         if isinstance(event, InstrumentState):
-            if self.instrument is not None and event.inst_id == self.instrument.inst_id:
-                if event.state in ENDED_STATES:
-                    self._roll(conversation)
-                self._sink.on_event(event)
-            return
+            if event.inst_id != conversation.instrument.inst_id:
+                return
+            if event.state in ENDED_STATES:
+                self._roll(conversation)
+        self._sink.on_event(event)
         if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
             logger.warning(
                 "%s: %s refused: %s %s",
@@ -187,36 +213,21 @@ class OkexFutureWs:
                 event.code,
                 event.message,
             )
-            is_book = event.channel == "books"
-            if is_book and event.code == UNKNOWN_INSTRUMENT and self._spec.alias is not None:
-                conversation.close("instrument unknown to the venue")
-        self._sink.on_event(event)
+            if event.channel == BOOK_CHANNEL and event.code not in TRANSIENT_CODES:
+                # Nothing on this connection will bring a price any more; the next one may.
+                conversation.close(f"{event.channel} refused")
 
     def _on_tick(self, conversation: Conversation, now: int) -> None:
-        if conversation is self._keeper.active:
-            self._count(conversation)
-            if conversation.last_top is not None:
-                self._newest_ts_event = conversation.last_top.ts_event
-            if self.instrument is not None and self._is_expired(self.instrument, now):
-                self._roll(conversation)
+        left_ns = self._ns_to_expiry(conversation.instrument, now)
+        if left_ns <= 0:
+            self._roll(conversation)
+        elif left_ns < 2 * TICK_S * NS_PER_S:
+            # The next tick would come late.
+            asyncio.get_running_loop().call_later(left_ns / NS_PER_S, self._roll, conversation)
 
-    def _count(self, conversation: Conversation) -> None:
-        core = conversation.core
-        messages, resyncs, quarantined = self._before
-        self.messages = messages + core.messages
-        self.resyncs = resyncs + core.resyncs()
-        self.quarantined = quarantined + core.quarantined
-
-    def _on_down(self, reason: str, delay_s: float) -> None:
-        if self._is_rolling:
-            return
-        logger.warning("%s: %s; next try in %.1f s", self._spec.name, reason, delay_s)
-        self._sink.on_down("connection lost", reason)
-
-    def _on_handed_over(self, conversation: Conversation) -> None:
-        logger.info("%s: the next connection took over", self._spec.name)
-        if conversation.last_top is not None:
-            self._sink.on_top(conversation.last_top)
+    def _on_down(self, reason: str) -> None:
+        if not self._is_rolling:
+            self._sink.on_down("connection lost", reason)
 
 
 def _arg_of(channel: str, instrument: Instrument) -> dict[str, str]:
