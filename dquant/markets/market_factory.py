@@ -17,6 +17,7 @@ from dquant.markets.face import Face, MarketSink, MarketSpec
 from dquant.markets.market import Market
 from dquant.markets.okex._okex_future_rest import OkexFutureRest
 from dquant.markets.okex._okex_future_ws import OkexFutureWs
+from dquant.util import share_one_arena
 
 # The names' aliases against the venue's words, which the meta codes use too.
 ALIASES = {
@@ -143,6 +144,7 @@ def create_markets(
     """
     specs = specs_of(names, "markets")
     check_venues_open(specs, cfg)
+    share_one_arena()
     return [_create_market(spec, cfg, addresses or {}) for spec in specs]
 
 
