@@ -171,6 +171,7 @@ async def _serve(options: SimulateOptions) -> int:
     from dquant.simulator.venue import Venue
 
     start_ns = time.time_ns() if options.start_ns is None else options.start_ns
+    started_at = time.monotonic_ns()  # the same moment: what the flow takes to set up must not lag the clock
     flow = Flow(options.seed, start_ns)
     okex_keys = KEYS["okex"]
     secrets = Secrets(okex_keys["apiKey"], okex_keys["secret"], okex_keys["passphrase"])
@@ -192,7 +193,7 @@ async def _serve(options: SimulateOptions) -> int:
     simulated = SimulatedVenues(
         flow,
         venues,
-        VirtualClock(start_ns, time.monotonic_ns(), options.speed),
+        VirtualClock(start_ns, started_at, options.speed),
         host=options.host,
         ports=ports,
         note=note,
