@@ -16,7 +16,7 @@ one book (levels, quotes), not even to a new subscriber of it, and lets it catch
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count, groupby
 from operator import attrgetter
 from typing import Any
@@ -79,7 +79,9 @@ class BitmexServer:
 
     # The interface of ``venue``
 
-    def connect(self, path: str, query: str, real_ns: int) -> BitmexConnection | Refusal:
+    def connect(
+        self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
+    ) -> BitmexConnection | Refusal:
         """Take a new connection: the welcome first, then what the query string subscribes to."""
         self._real_ns = real_ns
         if self.faults.holds("refuse", real_ns):

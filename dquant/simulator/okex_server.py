@@ -6,6 +6,7 @@ not served.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -99,9 +100,11 @@ class OkexServer:
 
     # Connections
 
-    def connect(self, path: str, query: str, real_ns: int) -> OkexConnection | Refusal:
-        """Take a new connection; the query is not used (old clients send a brokerId)."""
-        del query
+    def connect(
+        self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
+    ) -> OkexConnection | Refusal:
+        """Take a new connection; query (old clients send a brokerId) and headers are not used."""
+        del query, headers
         kind = _WS_PATHS.get(path)
         if kind is None:
             return Refusal(404, "no such websocket")

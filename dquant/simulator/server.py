@@ -270,17 +270,24 @@ class SimulatedVenues:
             query=dict(request.query),
             body=await request.read(),
             headers=dict(request.headers),
+            target=request.raw_path,
+            remote=request.remote or "",
         )
         real_ns = time.monotonic_ns()
         delay_ns = venue.faults.delay_ns(real_ns)
         if delay_ns:
             await asyncio.sleep(delay_ns / NS_PER_S)
         answer = venue.answer(asked, self.clock.now(time.monotonic_ns()))
+        self._flush(time.monotonic_ns())  # what the request set off is news for websockets
+        if answer.is_lost and request.transport is not None:
+            request.transport.abort()
         headers = {**answer.headers, "Content-Type": answer.content_type}
         return web.Response(status=answer.status, body=answer.body, headers=headers)
 
     async def _converse(self, venue: Venue, request: web.BaseRequest) -> web.StreamResponse:
-        accepted = venue.connect(request.path, request.query_string, time.monotonic_ns())
+        accepted = venue.connect(
+            request.path, request.query_string, time.monotonic_ns(), dict(request.headers)
+        )
         if isinstance(accepted, Refusal):
             return web.Response(status=accepted.status, text=accepted.body)
         ws = web.WebSocketResponse(

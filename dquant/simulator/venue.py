@@ -4,7 +4,7 @@ A venue is pure: requests and times go in, texts to send and answers come out. I
 reads no clock. One object a venue, one connection object a websocket:
 
     venue.publish(now_ns, real_ns)      after ``flow.advance(now_ns)``; fills the connections' outgoing texts
-    connection = venue.connect(path, query, real_ns)        -> VenueConnection, or Refusal (HTTP status)
+    connection = venue.connect(path, query, real_ns, headers) -> VenueConnection, or Refusal (HTTP status)
     connection.receive_text(text, real_ns)                  one text frame of the client
     connection.texts_to_send() -> list[str]                 and empties
     connection.close_code                                   not None: send what is left, then close with it
@@ -38,23 +38,32 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RestRequest:
-    """One HTTP request; ``path`` starts with ``/api/`` and has no query."""
+    """One HTTP request; ``path`` starts with ``/api/`` and has no query.
+
+    ``target`` is path and query exactly as sent, which is what clients sign; ``remote`` is who asks.
+    """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RestAnswer:
-    """One HTTP answer; the body is JSON unless ``content_type`` says otherwise."""
+    """One HTTP answer; the body is JSON unless ``content_type`` says otherwise.
+
+    ``is_lost``: it never arrives, the connection is cut instead; what was asked for is done all the same.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json; charset=utf-8"
+    is_lost: bool = False
 
 
 class VenueConnection(Protocol):
@@ -88,8 +97,10 @@ class Venue(Protocol):
     def ws_paths(self) -> tuple[str, ...]:
         """What a websocket may be opened on."""
 
-    def connect(self, path: str, query: str, real_ns: int) -> VenueConnection | Refusal:
-        """Take a new connection; ``query`` is the raw query string."""
+    def connect(
+        self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
+    ) -> VenueConnection | Refusal:
+        """Take a new connection; ``query`` is the raw query string, ``headers`` are the upgrade's."""
 
     def disconnected(self, connection: Any) -> None:
         """Forget a connection whose socket is gone."""
