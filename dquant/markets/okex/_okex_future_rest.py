@@ -13,6 +13,7 @@ import msgspec
 from dquant.constants import NS_PER_MS
 from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
 from dquant.markets.http_get import http_get
+from dquant.markets.okex._okex_frames import MAX_TIME_MS
 from dquant.model.instrument import Instrument, Kind
 
 KINDS: dict[str, Kind] = {"FUTURES": "future", "SWAP": "swap", "SPOT": "spot"}
@@ -94,9 +95,16 @@ def _positive(text: str) -> Decimal:
     return value
 
 
+def _ns(text: str) -> int:
+    ms = int(text)
+    if not 0 <= ms <= MAX_TIME_MS:
+        raise ValueError(f"not a time in ms: {text!r}")
+    return ms * NS_PER_MS
+
+
 def _time(text: str | None, *, is_needed: bool = False) -> int | None:
     if text:
-        return int(text) * NS_PER_MS
+        return _ns(text)
     if is_needed:
         raise ValueError("a dated contract without expTime")
     return None
@@ -140,11 +148,11 @@ class OkexFutureRest:
         """Return the venue's clock, ns since the Unix epoch; raises as ``instruments`` does."""
         rows = await self._get("/api/v5/public/time", {})
         try:
-            return int(rows[0]["ts"]) * NS_PER_MS
+            return _ns(rows[0]["ts"])
         except (IndexError, KeyError, TypeError, ValueError, OverflowError) as exc:
             raise RemoteProtocolError(f"no time in {rows!r}") from exc
 
-    async def _get(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
+    async def _get(self, path: str, query: dict[str, str]) -> list[Any]:
         url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
         answer = await http_get(url, self._timeout_s)
         return _rows_of(url, answer.status, answer.body)
