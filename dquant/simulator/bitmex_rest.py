@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dquant.constants import NS_PER_S
 from dquant.simulator import bitmex_tables as tables
+from dquant.simulator.bitmex_assets import ASSETS
 from dquant.simulator.bitmex_connection import HELP
 from dquant.simulator.bitmex_tables import Row
 from dquant.simulator.venue import RestAnswer, RestRequest
@@ -51,6 +52,7 @@ class BitmexRest:
             "/funding": lambda query: self._list(self._merged("fundings"), query),
             "/settlement": lambda query: self._list(venue.settlements, query),
             "/liquidation": lambda query: self._list([], query),
+            "/wallet/assets": lambda _query: list(ASSETS),
             "/schema/websocketHelp": lambda _query: HELP,
         }
 
@@ -89,9 +91,11 @@ class BitmexRest:
         route = request.path.removeprefix(PREFIX)
         if any(header.lower() == "api-key" for header in request.headers):
             return 401, self.error_body("Invalid API Key.")
-        if any(route == private or route.startswith(f"{private}/") for private in PRIVATE_ROUTES):
-            return 401, self.error_body("Authorization Required")
         serve = self._routes.get(route)
+        if serve is None and any(
+            route == private or route.startswith(f"{private}/") for private in PRIVATE_ROUTES
+        ):
+            return 401, self.error_body("Authorization Required")
         if serve is None or request.method != "GET" or not request.path.startswith(PREFIX):
             return 404, self.error_body("Not Found")
         try:

@@ -110,6 +110,16 @@ def test_past_fundings_are_eight_hours_apart():
     assert events[0].keys() == recorded.keys()
 
 
+def test_a_stranger_learns_the_scales_of_currencies_as_recorded():
+    path = FIXTURES / "rest_GET_wallet_assets_2024-12.json"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: payloads of the venue live beside the repo")
+    recorded = {row["currency"]: row for row in json.loads(path.read_text())["response"]["body"]}
+    for row in rows("/wallet/assets"):
+        assert row.keys() == recorded[row["currency"]].keys()
+        assert row["scale"] == recorded[row["currency"]]["scale"]
+
+
 def test_nobody_is_liquidated_and_nothing_settled():
     assert rows("/liquidation") == rows("/settlement") == []
 
