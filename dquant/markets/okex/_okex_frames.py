@@ -4,8 +4,8 @@ Written from the fact sheet ``okx-v5`` sections 2 and 5 (guide of 2026-06-27). P
 sizes and times are strings on the wire; the lax decoders turn them into numbers in one
 pass. Only what is used is decoded. Sizes are contracts (spot: base coin), ``ts`` is ms.
 
-A frame of books is typed to the last number: a price that is not positive, a size below
-0, an infinity or a time that does not fit in ns is refused here and reaches no book. An
+A frame of books is typed to the last number: an infinite size or a time that does not fit
+in ns is refused here and reaches no book; the book itself refuses the rest. An
 ``Envelope`` takes any JSON object, because kinds come and go without notice.
 """
 
@@ -14,10 +14,9 @@ from typing import Annotated, Any
 import msgspec
 
 MAX_TIME_MS = 9_223_372_036_854  # in ns it still fits into 64 bits
-MAX_NUMBER = 1e18
 
-Price = Annotated[float, msgspec.Meta(gt=0, le=MAX_NUMBER)]
-Size = Annotated[float, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+# Each bound costs 4 ns a level; ``PriceBook`` looks at signs, NaN and the price itself.
+Size = Annotated[float, msgspec.Meta(le=1e18)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
 
 
@@ -31,7 +30,7 @@ class Arg(msgspec.Struct, gc=False):
 class Row(msgspec.Struct, array_like=True, gc=False):
     """One level as numbers; the wire's dead field and order count are not read."""
 
-    px: Price
+    px: float
     sz: Size
 
 
