@@ -81,7 +81,7 @@ _ANY_CHECKSUM = b'"checksum"'
 class _BookState:
     """One book of one channel: its levels, where its chain stands, whether it is believed."""
 
-    __slots__ = ("book", "channel", "last_prev", "last_seq", "proved", "watch")
+    __slots__ = ("book", "channel", "last_prev", "last_seq", "newer_seq", "newer_top", "proved", "watch")
 
     def __init__(self, channel: str, watch: BookWatch) -> None:
         self.channel = channel
@@ -90,6 +90,8 @@ class _BookState:
         self.proved: ChecksumBook | None = None  # in place of ``book`` while checksums are sent
         self.last_seq: int | None = None
         self.last_prev: int | None = None
+        self.newer_top: TopOfBook | None = None  # ready-made, of a later seqId than the book had then
+        self.newer_seq = 0
 
 
 class _Request:
@@ -261,6 +263,7 @@ class OkexPublicProtocol:
         if action == _SNAPSHOT:
             state.book.clear()
             state.proved = ChecksumBook() if isinstance(data, TextBookData) else None
+            state.newer_top = None  # of a line of seqIds that may have ended
             watch.accept()
         elif not watch.is_live:
             return  # the chain is broken: only a snapshot starts a new one
@@ -287,6 +290,20 @@ class OkexPublicProtocol:
             self._doubt(state, "crossed", ts_recv)
             return
         self._events.append(TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv))
+        if state.newer_top is not None:
+            self._repeat_newer(state, data)
+
+    def _repeat_newer(self, state: _BookState, data: BookData | TextBookData) -> None:
+        """Let a ready-made top have the last word over a book message that was made before it.
+
+        ``books`` is made every 100 ms and may be overtaken by ``bbo-tbt``, so the price would go back
+        for as long. Once is enough: the next book message is 100 ms newer.
+        """
+        seq, prev = data.seqId, data.prevSeqId
+        is_reset = prev is not None and seq is not None and seq < prev
+        if state.newer_top is not None and seq is not None and seq < state.newer_seq and not is_reset:
+            self._events.append(state.newer_top)
+        state.newer_top = None
 
     def _is_unchained_legal(self, state: _BookState, data: BookData | TextBookData, ts_recv: int) -> bool:
         """Judge an update whose prevSeqId is not the last seqId; ``True`` when it may be applied."""
@@ -332,9 +349,10 @@ class OkexPublicProtocol:
         ask, ask_size = _best(data.asks)
         if bid is not None and ask is not None and bid >= ask:
             return  # an auction, or nonsense: the verified book alone speaks then
-        self._events.append(
-            TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv, False)
-        )
+        top = TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv, False)
+        self._events.append(top)
+        if state is not None and data.seqId is not None:
+            state.newer_top, state.newer_seq = top, data.seqId
 
     def _doubt(self, state: _BookState, reason: str, ts_recv: int) -> None:
         stale = state.watch.doubt(reason, ts_recv)
