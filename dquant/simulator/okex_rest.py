@@ -173,9 +173,17 @@ class OkexRest:
         return rows
 
     def _mark_price(self, query: Query, now_ns: int) -> Rows:
+        if query.get("instId") and not query.get("instType"):
+            return [data.mark_price(feed.listing, feed.market, now_ns) for feed in [self._feed(query)]]
         return [data.mark_price(feed.listing, feed.market, now_ns) for feed in self._feeds(query)]
 
     def _funding_rate(self, query: Query, now_ns: int) -> Rows:
+        if query.get("instId") == "ANY":
+            return [
+                data.funding_rate(feed.listing, feed.market, now_ns)
+                for feed in self._host.feeds.values()
+                if feed.listing.has_funding
+            ]
         feed = self._feed(query)
         if not feed.listing.has_funding:
             raise RestError("51000", "Parameter instId error", 400)

@@ -24,6 +24,14 @@ def test_instruments_are_chosen_by_type_family_underlying_and_name(okex):
     assert ids(instType="OPTION") == []
 
 
+def test_a_mark_price_is_asked_for_by_name_alone_and_any_funding_by_any(okex):
+    by_name = okex.get("public/mark-price", instId=INST)[1]["data"]
+    assert by_name == okex.get("public/mark-price", instType="FUTURES", instId=INST)[1]["data"]
+    funded = {row["instId"] for row in okex.get("public/funding-rate", instId="ANY")[1]["data"]}
+    assert funded >= {"BTC-USD-SWAP", "BTC-USDT-SWAP", "ETH-USD-SWAP"}
+    assert INST not in funded
+
+
 def test_books_have_as_many_levels_as_asked_for(okex):
     for size, levels in (("", 1), ("7", 7), ("400", 400)):
         _status, answer = okex.get("market/books", instId=INST, sz=size)
