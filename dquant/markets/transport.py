@@ -19,7 +19,7 @@ from dquant.util import proxy_for
 
 # The largest message there is: BitMEX's partial of a full book was 709 KB in 2021.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-CLOSE_TIMEOUT_S = 1.0
+CLOSE_TIMEOUT_S = 0.5
 
 Transport = Literal["auto", "picows", "websockets"]
 OnText = Callable[[bytes], None]
@@ -55,7 +55,7 @@ async def connect(
     )
     try:
         async with asyncio.timeout(timeout_s):
-            return await opener(url, on_text)
+            return await opener(url, on_text, timeout_s)
     except TimeoutError as exc:
         raise MarketUnreachable(f"{url}: no connection in {timeout_s:g} s") from exc
 
@@ -70,7 +70,7 @@ def _has_picows(transport: Transport) -> bool:
     return True
 
 
-async def _connect_picows(url: str, on_text: OnText) -> Connection:
+async def _connect_picows(url: str, on_text: OnText, timeout_s: float) -> Connection:
     import picows
 
     text_frame, continued = picows.WSMsgType.TEXT, picows.WSMsgType.CONTINUATION
@@ -137,7 +137,8 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
             url,
             max_frame_size=MAX_MESSAGE_BYTES,
             logger_name=logging.getLogger("dquant.picows"),
-            websocket_handshake_timeout=None,
+            # picows forgets a socket whose handshake is cancelled; its own timer does not.
+            websocket_handshake_timeout=timeout_s,
             proxy=proxy_for(url),
         )
     except (picows.WSError, OSError) as exc:
@@ -146,7 +147,7 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
     return Picows(transport, listener)
 
 
-async def _connect_websockets(url: str, on_text: OnText) -> Connection:
+async def _connect_websockets(url: str, on_text: OnText, timeout_s: float) -> Connection:
     import websockets
     from websockets.asyncio.client import connect as open_websocket
 
@@ -156,6 +157,8 @@ async def _connect_websockets(url: str, on_text: OnText) -> Connection:
             self._reason = ""
             self._tasks: set[asyncio.Task[Any]] = set()
             self._reader = asyncio.ensure_future(self._read())
+            self._is_ending = False
+            self._watch()
 
         async def _read(self) -> str:
             try:
@@ -166,9 +169,22 @@ async def _connect_websockets(url: str, on_text: OnText) -> Connection:
                 said = f"closed by the venue: {frame.code} {frame.reason}" if frame else "connection lost"
                 return self._reason or said
             finally:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                        await self._websocket.close()
+                try:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                            await self._websocket.close()
+                finally:
+                    self._websocket.transport.abort()  # a peer that does not answer keeps nothing open
+
+        def _watch(self) -> None:
+            # After a closing frame, or a message that is too long, websockets waits for the peer
+            # to hang up, however long that takes.
+            if self._websocket.state is not websockets.State.OPEN:
+                if self._is_ending:
+                    self._websocket.transport.abort()
+                self._is_ending = True
+            if not self._reader.done():
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._watch)
 
         def _spawn(self, coroutine: Any) -> None:
             task = asyncio.ensure_future(coroutine)
