@@ -15,6 +15,9 @@ For a venue::
     flow.advance(now_ns)
     tap.take_changes(), tap.take_trades(), market.book.top(BID, 25), market.mark, market.funding
 
+Clients' orders stand in the same books (``flow_book``): the background trades with them as with itself, and
+refills what they take. Whoever owns such orders and timers joins as a ``TimeKeeper``.
+
 Prices are whole ticks and sizes whole lots here (``market.tick.text(n)``, ``market.lot.text(n)`` write them);
 index and mark are floats, rounded by whoever prints them.
 """
@@ -23,10 +26,12 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator.day_stats import DayStats
 from dquant.simulator.flow_book import ASK, BID, FlowBook, Trade
+from dquant.simulator.orders import Order
 from dquant.simulator.units import Step
 
 GRID_NS = 5 * NS_PER_MS
@@ -44,6 +49,7 @@ _MARK_MEMORY_S = 20.0
 _PREMIUM_MEMORY_S = 1800.0
 _INTEREST = 1.0e-4  # of a funding interval
 _FUNDING_CAP = 0.00375
+_EVERYTHING = 1 << 62  # lots
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +222,8 @@ class FlowMarket:
         book, rng, spec = self.book, self._rng, self.spec
         fair = self._fair_ticks(ts)
         book.begin(ts, 1 + int(rng.random() * 6))
+        if not (book.background_depth(BID) and book.background_depth(ASK)):
+            self._found(fair)
         bid, ask = book.tick_at(BID, 0), book.tick_at(ASK, 0)
         low, high = math.floor(fair - spec.half_spread), math.ceil(fair + spec.half_spread)
         if ask <= fair - 1:
@@ -239,11 +247,13 @@ class FlowMarket:
         """Takers run through what lies on the wrong side of the fair price; makers pull what they leave."""
         self._take(ts, side, self._draw_lots(3.0), limit)
         book, maker = self.book, ASK if side == BID else BID
-        while (
+        while book.depth(maker) and (
             (tick := book.tick_at(maker, 0)) <= limit
             if maker == ASK
             else (tick := book.tick_at(maker, 0)) >= limit
         ):
+            if book.is_lonely(maker, tick):
+                return  # a client offers what is worth taking: more takers come until it is gone
             book.set_level(maker, tick, 0, 0)
             if book.depth(maker) < 10:
                 self._keep_depth(maker)
@@ -253,6 +263,12 @@ class FlowMarket:
             self.trades.append(trade)
             self.day.add(ts, trade.tick, trade.lots)
             self.open_interest = max(1, self.open_interest + int((self._rng.random() - 0.5) * trade.lots))
+
+    def take_for(self, order: Order, limit: int | None) -> None:
+        """Let a client's order take what it reaches; its prints are public as all others."""
+        for trade in self.book.take(order.side, order.left, limit, order):
+            self.trades.append(trade)
+            self.day.add(self.book.ts, trade.tick, trade.lots)
 
     def _shuffle(self) -> None:
         """A maker changes its mind somewhere, mostly near the top."""
@@ -280,12 +296,12 @@ class FlowMarket:
 
     def _keep_depth(self, side: int) -> None:
         """Hold the number of levels at what the instrument has, at the far end."""
-        book, depth = self.book, self.book.depth(side)
+        book, depth = self.book, self.book.background_depth(side)
         if depth > self.spec.depth + 25:
-            book.set_level(side, book.tick_at(side, depth - 1), 0, 0)
+            book.set_level(side, book.far_tick(side), 0, 0)
             return
-        while depth < self.spec.depth:
-            far = book.tick_at(side, depth - 1)
+        while 0 < depth < self.spec.depth:
+            far = book.far_tick(side)
             away = 1 + int(self._rng.random() * 2 * self.spec.spacing)
             tick = far - away if side == BID else far + away
             if tick <= 0:
@@ -301,10 +317,38 @@ class FlowMarket:
         for side in (BID, ASK):
             for tick in book.ticks(side):
                 book.set_level(side, tick, 0, 0)
-        self._rest(BID, math.floor(fair - spec.half_spread), 0)
-        self._rest(ASK, math.ceil(fair + spec.half_spread), 0)
+        low, high = math.floor(fair - spec.half_spread), math.ceil(fair + spec.half_spread)
+        # Only clients are left: who is on the wrong side of the new price was traded with on the way.
+        self._take_clients(ts, BID, low)
+        self._take_clients(ts, ASK, high)
+        self._rest(BID, low, 0)
+        self._rest(ASK, high, 0)
         for side in (BID, ASK):
             self._keep_depth(side)
+
+    def _take_clients(self, ts: int, side: int, limit: int) -> None:
+        if self.book.depth(ASK if side == BID else BID):
+            self._take(ts, side, _EVERYTHING, limit)
+
+    def _found(self, fair: float) -> None:
+        """Begin a side anew that somebody has taken to the last level."""
+        book, spec = self.book, self.spec
+        if not book.background_depth(BID):
+            tick = math.floor(fair - spec.half_spread)
+            self._rest(BID, tick if book.best_ask is None else min(tick, book.best_ask - 1), 0)
+        if not book.background_depth(ASK):
+            tick = math.ceil(fair + spec.half_spread)
+            self._rest(ASK, tick if book.best_bid is None else max(tick, book.best_bid + 1), 0)
+
+
+class TimeKeeper(Protocol):
+    """Somebody to whom things happen at moments of his own (timers, settlements), and after the books moved."""
+
+    def next_due(self) -> int | None:
+        """Return when the next thing is due, virtual ns; None while nothing is."""
+
+    def advance(self, now_ns: int) -> None:
+        """Do what is due up to now; ``next_due`` lies after it then."""
 
 
 class Flow:
@@ -322,6 +366,7 @@ class Flow:
         self.activity = 1.0  # factor on every instrument's rate; a fast clock turns it down
         self.coins = {name: CoinPrice(price, Random(f"{seed}/{name}")) for name, price in COINS.items()}
         self.markets: dict[str, FlowMarket] = {}
+        self.keepers: list[TimeKeeper] = []
 
     def add(self, spec: MarketSpec) -> FlowMarket:
         """List an instrument; it is there, with a full book, from now on.
@@ -348,7 +393,23 @@ class Flow:
         return price.price * (price.usdt if quote == "USDT" else 1.0)
 
     def advance(self, now_ns: int) -> None:
-        """Let everything happen up to this virtual time; an earlier one than before changes nothing."""
+        """Let everything happen up to this virtual time; an earlier one than before changes nothing.
+
+        Where a time keeper has something due on the way, the books stop there for it.
+        """
+        while (due := self._next_due()) is not None and due <= now_ns:
+            self._run_until(due)
+            for keeper in self.keepers:
+                keeper.advance(due)
+        self._run_until(now_ns)
+        for keeper in self.keepers:
+            keeper.advance(now_ns)
+
+    def _next_due(self) -> int | None:
+        dues = [due for keeper in self.keepers if (due := keeper.next_due()) is not None]
+        return min(dues, default=None)
+
+    def _run_until(self, now_ns: int) -> None:
         if now_ns - self.now_ns > CATCH_UP_NS:
             target = now_ns - now_ns % GRID_NS
             seconds = (target - self.now_ns) / NS_PER_S

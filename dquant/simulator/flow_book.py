@@ -1,17 +1,22 @@
 """A simulated order book in whole ticks and lots, and the taps that venues read it through.
 
 Everything outside sees only this: ``best``, ``top``, ``sequence``, ``revision``, ``tap`` for reading, and
-``set_level``, ``take`` for changing. What stands behind may become a matching engine without the
-venues noticing.
+``set_level`` (the background's size at a price) and ``take`` for changing. Clients' orders (``rest``,
+``withdraw``, ``shrink``) share the levels with the background: a level's size is what both have there, and
+a price where a client waits has a ``Queue``. Without clients nothing of that is looked at.
 
 Sides are ``BID`` and ``ASK``. A level is ``(tick, lots, orders)``. A book is never crossed: ``set_level``
 refuses a price on the wrong side of the other side's best.
 """
 
 from bisect import bisect_left
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-BID, ASK = 0, 1
+from dquant.simulator.orders import ASK as ASK
+from dquant.simulator.orders import BID as BID
+from dquant.simulator.orders import Order, SelfTrade
+from dquant.simulator.queues import Queue
+
 TAP_LIMIT = 50_000  # changes a tap holds before it says "read the whole book"
 
 
@@ -88,6 +93,16 @@ class Tap:
         return trades
 
 
+class FillListener(Protocol):
+    """Whose orders wait in the book; told of each fill at once, in order."""
+
+    def filled(self, maker: Order | None, taker: Order | None, tick: int, lots: int, trade_id: int) -> None:
+        """Take note of one fill; None is the background. The maker's place in the book is taken care of."""
+
+    def met_itself(self, maker: Order) -> None:
+        """Cancel this order: another one of its owner has reached it."""
+
+
 class FlowBook:
     """Price levels of one instrument.
 
@@ -95,13 +110,28 @@ class FlowBook:
     a venue's own numbering does. Both only grow.
     """
 
-    __slots__ = ("_levels", "_taps", "_ticks", "last_trade_id", "revision", "sequence", "ts")
+    __slots__ = (
+        "_levels",
+        "_lonely",
+        "_queues",
+        "_taps",
+        "_ticks",
+        "last_trade_id",
+        "listener",
+        "revision",
+        "sequence",
+        "ts",
+    )
 
     def __init__(self, sequence: int = 0, last_trade_id: int = 0) -> None:
         # Prices ascend on both sides: the best bid is the last, the best ask the first.
         self._ticks: tuple[list[int], list[int]] = ([], [])
         self._levels: tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]] = ({}, {})
         self._taps: list[Tap] = []
+        # Where clients wait, and the prices where nobody but them does.
+        self._queues: tuple[dict[int, Queue], dict[int, Queue]] = ({}, {})
+        self._lonely: tuple[set[int], set[int]] = (set(), set())
+        self.listener: FillListener | None = None
         self.revision = 0
         self.sequence = sequence
         self.last_trade_id = last_trade_id
@@ -144,6 +174,44 @@ class FlowBook:
         ticks = self.ticks(side, count)
         return dict(zip(ticks, map(self._levels[side].__getitem__, ticks), strict=True))
 
+    def queue(self, side: int, tick: int) -> Queue | None:
+        """Return who waits at a price where a client does."""
+        return self._queues[side].get(tick)
+
+    def background_depth(self, side: int) -> int:
+        """Return the number of levels of one side that the background has something at."""
+        return len(self._ticks[side]) - len(self._lonely[side])
+
+    def is_lonely(self, side: int, tick: int) -> bool:
+        """Return whether only clients have something at a price."""
+        return tick in self._lonely[side]
+
+    def far_tick(self, side: int) -> int:
+        """Return the background's price that is farthest from the best."""
+        own, lonely = self._ticks[side], self._lonely[side]
+        if not lonely:
+            return own[0] if side == BID else own[-1]
+        return next(tick for tick in (own if side == BID else reversed(own)) if tick not in lonely)
+
+    def takeable(self, order: Order, lots: int, limit_tick: int | None) -> int:
+        """Return how much of these lots an order could take at once up to the limit; its own do not count."""
+        maker, found = 1 - order.side, 0
+        for tick in self.ticks(maker):
+            if found >= lots or not _reaches(order.side, tick, limit_tick):
+                break
+            queue = self._queues[maker].get(tick)
+            if queue is None:
+                found += self._levels[maker][tick][0]
+                continue
+            for item in queue.line():
+                if isinstance(item, int):
+                    found += item
+                elif item.owner != order.owner or order.request.self_trade is SelfTrade.ALLOW:
+                    found += item.left
+                elif order.request.self_trade is not SelfTrade.CANCEL_MAKER:
+                    return min(found, lots)
+        return min(found, lots)
+
     def tap(self, wants_changes: bool = True) -> Tap:
         """Open a queue of changes and trades, or of trades alone, from now on."""
         tap = Tap(wants_changes)
@@ -162,7 +230,54 @@ class FlowBook:
         self.sequence += step
 
     def set_level(self, side: int, tick: int, lots: int, orders: int) -> bool:
-        """Let this much rest at a price (0: nothing); refuse, and return False, what would cross the book."""
+        """Let the background have this much at a price (0: nothing), beside what clients have there.
+
+        What would cross the book is refused: False, as where nothing changes.
+        """
+        queue = self._queues[side].get(tick) if self._queues[side] else None
+        if queue is None:
+            return self._put(side, tick, lots, orders)
+        if (max(lots, 0), orders) == (queue.background, queue.background_orders):
+            return False
+        queue.set_background(max(lots, 0), orders)
+        return self._refresh(side, tick, queue)
+
+    def rest(self, order: Order) -> None:
+        """Let a client's order wait at its price, behind what is there; it must not cross."""
+        side, tick = order.side, order.tick
+        assert tick is not None
+        queue = self._queues[side].get(tick)
+        if queue is None:
+            queue = self._queues[side][tick] = Queue(*self.level(side, tick))
+        queue.add(order)
+        self._refresh(side, tick, queue)
+
+    def withdraw(self, order: Order) -> None:
+        """Take a client's order out of the book."""
+        assert order.tick is not None
+        queue = self._queues[order.side][order.tick]
+        queue.remove(order)
+        self._refresh(order.side, order.tick, queue)
+
+    def shrink(self, order: Order, lots: int) -> None:
+        """Make a client's order smaller, in its place; ``lots`` is its new size, filled ones included."""
+        assert order.tick is not None
+        queue = self._queues[order.side][order.tick]
+        queue.client_lots -= order.lots - lots
+        order.lots = lots
+        self._refresh(order.side, order.tick, queue)
+
+    def _refresh(self, side: int, tick: int, queue: Queue) -> bool:
+        """Bring a level up to its queue."""
+        if not queue.client_orders:
+            self._queues[side].pop(tick, None)
+        if queue.client_orders and not queue.background:
+            self._lonely[side].add(tick)
+        else:
+            self._lonely[side].discard(tick)
+        return self._put(side, tick, queue.lots, queue.orders)
+
+    def _put(self, side: int, tick: int, lots: int, orders: int) -> bool:
         ticks, levels = self._ticks[side], self._levels[side]
         before = levels.get(tick)
         if lots <= 0:
@@ -189,24 +304,76 @@ class FlowBook:
                 tap.add_change(change)
         return True
 
-    def take(self, side: int, lots: int, limit_tick: int | None = None) -> list[Trade]:
-        """Let a taker buy (``BID``) or sell (``ASK``) up to this much at the limit or better, no more."""
+    def take(
+        self, side: int, lots: int, limit_tick: int | None = None, taker: Order | None = None
+    ) -> list[Trade]:
+        """Let a taker buy (``BID``) or sell (``ASK``) up to this much at the limit or better, no more.
+
+        ``taker`` is a client's order, None the background. It stops early where the taker meets itself and
+        its policy wants it to stop; the listener hears of every fill of a client.
+        """
         maker = ASK if side == BID else BID
         trades: list[Trade] = []
-        while lots > 0 and self._ticks[maker]:
+        queues = self._queues[maker]
+        stopped = False
+        while lots > 0 and self._ticks[maker] and not stopped:
             tick = self._ticks[maker][0] if maker == ASK else self._ticks[maker][-1]
-            if limit_tick is not None and (tick > limit_tick if side == BID else tick < limit_tick):
+            if not _reaches(side, tick, limit_tick):
                 break
-            resting, orders = self._levels[maker][tick]
-            taken = min(lots, resting)
-            left = resting - taken
-            # First in, first out: whole orders go first, the last of them perhaps in part.
-            filled = orders if not left else max(1, orders * taken // resting)
-            self.set_level(maker, tick, left, max(1, orders - filled) if left else 0)
-            self.last_trade_id += filled
-            trades.append(Trade(self.ts, self.sequence, self.last_trade_id, side, tick, taken, filled))
+            queue = queues.get(tick) if queues else None
+            if queue is not None:
+                taken, filled, stopped = self._take_queue(maker, tick, queue, lots, taker)
+            else:
+                resting, orders = self._levels[maker][tick]
+                taken = min(lots, resting)
+                left = resting - taken
+                # First in, first out: whole orders go first, the last of them perhaps in part.
+                filled = orders if not left else max(1, orders * taken // resting)
+                self._put(maker, tick, left, max(1, orders - filled) if left else 0)
+                self.last_trade_id += filled
+                if taker is not None and self.listener is not None:
+                    self.listener.filled(None, taker, tick, taken, self.last_trade_id)
+            if taken:
+                trades.append(Trade(self.ts, self.sequence, self.last_trade_id, side, tick, taken, filled))
             lots -= taken
         for tap in self._taps:
             for trade in trades:
                 tap.add_trade(trade)
         return trades
+
+    def _take_queue(
+        self, maker: int, tick: int, queue: Queue, lots: int, taker: Order | None
+    ) -> tuple[int, int, bool]:
+        """Fill one price in turn; return lots and orders filled, and whether the taker stops here."""
+        # The listener may cancel and cut orders while it hears of a fill, so the line is read anew each time.
+        listener = self.listener
+        assert listener is not None
+        total = fills = 0
+        while lots > total and (head := queue.head) is not None:
+            if isinstance(head, int):
+                taken, filled = queue.take_background(lots - total)
+                order = None
+            elif (
+                taker is not None
+                and head.owner == taker.owner
+                and (policy := taker.request.self_trade) is not SelfTrade.ALLOW
+            ):
+                if policy is not SelfTrade.CANCEL_TAKER:
+                    listener.met_itself(head)
+                if policy is not SelfTrade.CANCEL_MAKER:
+                    return total, fills, True
+                continue
+            else:
+                taken, filled, order = queue.take_order(lots - total), 1, head
+            total += taken
+            fills += filled
+            self.last_trade_id += filled
+            self._refresh(maker, tick, queue)
+            if order is not None or taker is not None:
+                listener.filled(order, taker, tick, taken, self.last_trade_id)
+        return total, fills, False
+
+
+def _reaches(side: int, tick: int, limit_tick: int | None) -> bool:
+    """Return whether a taker of this side with this limit trades at a price."""
+    return limit_tick is None or (tick <= limit_tick if side == BID else tick >= limit_tick)
