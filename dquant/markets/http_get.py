@@ -67,14 +67,13 @@ def _get(url: str, timeout_s: float) -> HttpAnswer:
     import urllib.error
     import urllib.request
 
-    proxy = proxy_for(url)
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy})
-    )
     headers = {"User-Agent": "dquant", "Accept": "application/json"}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the configuration takes http(s) only
     deadline = time.monotonic() + timeout_s
     try:
+        proxy = proxy_for(url)
+        proxies = {} if proxy is None else {"http": proxy, "https": proxy}
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the configuration takes http(s) only
         try:
             response = opener.open(request, timeout=timeout_s)
         except urllib.error.HTTPError as exc:

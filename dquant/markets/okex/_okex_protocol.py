@@ -81,7 +81,17 @@ _ANY_CHECKSUM = b'"checksum"'
 class _BookState:
     """One book of one channel: its levels, where its chain stands, whether it is believed."""
 
-    __slots__ = ("book", "channel", "last_prev", "last_seq", "newer_seq", "newer_top", "proved", "watch")
+    __slots__ = (
+        "book",
+        "channel",
+        "is_crossed",
+        "last_prev",
+        "last_seq",
+        "newer_seq",
+        "newer_top",
+        "proved",
+        "watch",
+    )
 
     def __init__(self, channel: str, watch: BookWatch) -> None:
         self.channel = channel
@@ -90,6 +100,7 @@ class _BookState:
         self.proved: ChecksumBook | None = None  # in place of ``book`` while checksums are sent
         self.last_seq: int | None = None
         self.last_prev: int | None = None
+        self.is_crossed = False  # in doubt for no other reason: the chain still holds
         self.newer_top: TopOfBook | None = None  # ready-made, of a later seqId than the book had then
         self.newer_seq = 0
 
@@ -264,8 +275,9 @@ class OkexPublicProtocol:
             state.book.clear()
             state.proved = ChecksumBook() if isinstance(data, TextBookData) else None
             state.newer_top = None  # of a line of seqIds that may have ended
+            state.is_crossed = False
             watch.accept()
-        elif not watch.is_live:
+        elif not (watch.is_live or state.is_crossed):
             return  # the chain is broken: only a snapshot starts a new one
         elif (data.prevSeqId is None or data.prevSeqId != state.last_seq) and not self._is_unchained_legal(
             state, data, ts_recv
@@ -287,8 +299,12 @@ class OkexPublicProtocol:
             self._doubt(state, "checksum returned", ts_recv)
             return
         if bid is not None and ask is not None and bid >= ask and inst_id not in self._in_auction:
-            self._doubt(state, "crossed", ts_recv)
+            self._doubt_crossed(state, ts_recv)
             return
+        if state.is_crossed:
+            # Every message since was next in the chain: the venue itself was crossed, and is not any more.
+            state.is_crossed = False
+            watch.accept()
         self._events.append(TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv))
         if state.newer_top is not None:
             self._repeat_newer(state, data)
@@ -359,6 +375,15 @@ class OkexPublicProtocol:
         if stale is not None:
             self._events.append(stale)
         state.last_seq = state.last_prev = None
+        state.is_crossed = False
+        self._ask_snapshot(state.watch, ts_recv)
+
+    def _doubt_crossed(self, state: _BookState, ts_recv: int) -> None:
+        """Believe a crossed book no more, yet follow its chain: a snapshot or the venue may uncross it."""
+        stale = state.watch.doubt("crossed", ts_recv)
+        if stale is not None:
+            self._events.append(stale)
+        state.is_crossed = True
         self._ask_snapshot(state.watch, ts_recv)
 
     def _ask_snapshot(self, watch: BookWatch, now: int) -> None:

@@ -196,6 +196,22 @@ def test_crossed_book_is_stale(bid):
     assert len(commands(client)) == 2
 
 
+def test_crossed_book_whose_chain_holds_is_live_again_when_the_venue_uncrosses_it():
+    """The snapshot that was asked for is not needed: every message since was next in the chain."""
+    client = core()
+    told(client, snapshot(10), update(10, 11, bids=[(101, 1)]))
+    assert told(client, update(11, 12, bids=[(102, 1)])) == []  # crossed still
+    assert tops(told(client, update(12, 13, bids=[(102, 0), (101, 0)]))) == [(100, 7, 101, 5)]
+    assert stale_reasons(told(client, update(14, 15))) == ["sequence broken"]
+
+
+def test_crossed_book_whose_chain_breaks_waits_for_a_snapshot():
+    client = core()
+    told(client, snapshot(10), update(10, 11, bids=[(101, 1)]))
+    assert stale_reasons(told(client, update(99, 100))) == ["sequence broken"]
+    assert told(client, update(100, 101, bids=[(101, 0)])) == []
+
+
 def test_crossed_book_is_legal_in_pre_open_and_not_after_it():
     client = core("A", INST)
     state = {"arg": {"channel": "instruments", "instType": "FUTURES"}, "data": []}
