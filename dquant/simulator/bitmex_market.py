@@ -12,6 +12,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from dquant.simulator.bars import Bar
 from dquant.simulator.bitmex_books import PublishedBook, ThrottledWindow
 from dquant.simulator.bitmex_instruments import (
     FUNDING_INTERVAL,
@@ -154,6 +155,29 @@ class BitmexMarket:
             "timestamp": iso(ts),
             "pool": POOL,
         }
+
+    def bucket(self, bar: Bar, end_ns: int) -> Row:
+        """Return a bar as ``tradeBin`` says it; without trades it has no mean and no last size."""
+        price, lots = self.market.tick.number, self.market.lot.number
+        size = int(lots(bar.lots))
+        mean = price(bar.value) / bar.lots if bar.lots else price(bar.close)
+        home, foreign = self.contract.notionals(size, mean, self._flow.index("BTC"))
+        row = {
+            "timestamp": iso(end_ns),
+            "symbol": self.symbol,
+            "open": price(bar.open),
+            "high": price(bar.high),
+            "low": price(bar.low),
+            "close": price(bar.close),
+            "trades": bar.trades,
+            "volume": size,
+            "turnover": self.contract.gross_value(size, mean),
+            "homeNotional": home,
+            "foreignNotional": foreign,
+        }
+        if bar.lots:
+            row |= {"vwap": round(mean, 4), "lastSize": int(lots(bar.last_lots))}
+        return row
 
     # Funding and settlement
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dquant.constants import NS_PER_S
 from dquant.simulator import bitmex_tables as tables
+from dquant.simulator.bars import MINUTE_NS
 from dquant.simulator.bitmex_assets import ASSETS
 from dquant.simulator.bitmex_connection import HELP
 from dquant.simulator.bitmex_tables import Row
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/api/v1"
 COUNT, MAX_COUNT, MAX_COUNT_PRINTS = 100, 500, 1000
-MINUTE_NS = 60 * NS_PER_S
+BIN_SIZES = {"1m": MINUTE_NS, "5m": 5 * MINUTE_NS, "1h": 60 * MINUTE_NS, "1d": 1440 * MINUTE_NS}
 PRIVATE_ROUTES = ("/order", "/position", "/user", "/execution", "/wallet", "/apiKey")
 
 
@@ -48,6 +49,7 @@ class BitmexRest:
             "/instrument/activeIntervals": lambda _query: self._intervals(),
             "/orderBook/L2": self._book,
             "/trade": lambda query: self._prints("trades", query),
+            "/trade/bucketed": self._buckets,
             "/quote": lambda query: self._prints("quotes", query),
             "/funding": lambda query: self._list(self._merged("fundings"), query),
             "/settlement": lambda query: self._list(venue.settlements, query),
@@ -137,6 +139,20 @@ class BitmexRest:
 
     def _prints(self, what: str, query: Mapping[str, str]) -> list[Row]:
         return self._list(self._merged(what), query, MAX_COUNT_PRINTS)
+
+    def _buckets(self, query: Mapping[str, str]) -> list[Row]:
+        """Return bars, stamped with their ends; a day's only when a whole one is kept."""
+        size_ns = BIN_SIZES.get(query.get("binSize") or "1m")
+        if size_ns is None:
+            raise BadRequest("'binSize' must be one of 1m, 5m, 1h, 1d.", "ValidationError")
+        now, is_partial = self._venue.now_ns, query.get("partial", "").lower() in ("true", "1")
+        rows = [
+            market.bucket(bar, bar.start + size_ns)
+            for market in self._venue.markets.values()
+            for bar in market.market.day.bars.bars(now, size_ns)
+            if is_partial or bar.start + size_ns <= now
+        ]
+        return self._list(sorted(rows, key=lambda row: str(row["timestamp"])), query, MAX_COUNT_PRINTS)
 
     # List parameters, section 5.1
 

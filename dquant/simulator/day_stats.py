@@ -1,5 +1,7 @@
 """The last 24 hours of an instrument in hourly buckets: what tickers say of open, high, low and volume.
 
+``bars`` are its minutes, for candles.
+
 Prices in ticks, sizes in lots, times in ns (virtual).
 """
 
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from dquant.constants import NS_PER_S
+from dquant.simulator.bars import MinuteBars
 
 _HOUR_NS = 3600 * NS_PER_S
 _DAY_NS = 24 * _HOUR_NS
@@ -26,7 +29,7 @@ class _Hour:
 class DayStats:
     """Rolling day; starts with an invented day before it, so that no field is empty at the start."""
 
-    __slots__ = ("_hours", "last_lots", "last_tick", "sod_utc0", "sod_utc8")
+    __slots__ = ("_hours", "bars", "last_lots", "last_tick", "sod_utc0", "sod_utc8")
 
     def __init__(self, ts: int, tick: int, hourly_lots: int, rng: Random) -> None:
         hour = ts - ts % _HOUR_NS
@@ -40,12 +43,14 @@ class DayStats:
             start = hour - (23 - back) * _HOUR_NS
             self._hours.append(_Hour(start, opened, max(opened, closed), min(opened, closed), lots))
         self.last_tick, self.last_lots = tick, max(1, hourly_lots // 1000)
+        self.bars = MinuteBars(ts, tick, hourly_lots // 60)
         self.sod_utc0 = path[min(ts % _DAY_NS // _HOUR_NS, 23)]
         self.sod_utc8 = path[min((ts + _EIGHT_HOURS_NS) % _DAY_NS // _HOUR_NS, 23)]
 
     def add(self, ts: int, tick: int, lots: int) -> None:
         """Count one trade."""
         self.last_tick, self.last_lots = tick, lots
+        self.bars.add(ts, tick, lots)
         hour = self._hours[-1]
         if ts - hour.start >= _HOUR_NS:
             start = ts - ts % _HOUR_NS

@@ -6,6 +6,7 @@ Written from the fact sheet, sections 4 to 7 and 11.
 
 from typing import Any
 
+from dquant.simulator.bars import Bar
 from dquant.simulator.flow import FlowMarket
 from dquant.simulator.flow_book import ASK, BID, Trade
 from dquant.simulator.okex_instruments import Listing
@@ -90,6 +91,19 @@ def single_fills(market: FlowMarket, item: Trade) -> list[dict[str, Any]]:
             }
         )
     return fills
+
+
+def candle(listing: Listing, market: FlowMarket, bar: Bar, is_closed: bool) -> list[str]:
+    """Return one candle: ``[ts, open, high, low, close, vol, volCcy, volCcyQuote, confirm]``."""
+    price, volume = market.tick.text, market.lot.number(bar.lots)
+    mean = market.tick.number(bar.value) / bar.lots if bar.lots else market.tick.number(bar.close)
+    coins = coin_amount(listing, volume, mean)
+    quote = coins * mean
+    # Spot counts its second volume in quote currency, derivatives in coin.
+    second = quote if listing.inst_type == "SPOT" else coins
+    prices = [price(tick) for tick in (bar.open, bar.high, bar.low, bar.close)]
+    volumes = [fixed(volume, 8), fixed(second, 8), fixed(quote, 8)]
+    return [ms_text(bar.start), *prices, *volumes, "1" if is_closed else "0"]
 
 
 def mark_price(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dquant.constants import NS_PER_MS
 from dquant.simulator import okex_data as data
+from dquant.simulator import okex_history as history
 from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
@@ -57,6 +58,7 @@ class OkexRest:
             "public/instruments": self._instruments,
             "public/mark-price": self._mark_price,
             "public/funding-rate": self._funding_rate,
+            "public/funding-rate-history": self._funding_history,
             "public/price-limit": self._price_limit,
             "public/open-interest": self._open_interest,
             "public/estimated-price": self._estimated_price,
@@ -65,6 +67,8 @@ class OkexRest:
             "market/books": self._books,
             "market/books-full": self._books_full,
             "market/trades": self._trades,
+            "market/candles": self._candles,
+            "market/history-candles": self._candles,
             "market/index-tickers": self._index_tickers,
             "system/status": self._status,
         }
@@ -188,6 +192,21 @@ class OkexRest:
         if not feed.listing.has_funding:
             raise RestError("51000", "Parameter instId error", 400)
         return [data.funding_rate(feed.listing, feed.market, now_ns)]
+
+    def _funding_history(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        feed = self._feed(query)
+        if not feed.listing.has_funding:
+            raise RestError("51000", "Parameter instId error", 400)
+        return history.fundings(feed.listing, feed.market, query, _count(query, "limit", 100, 400))
+
+    def _candles(self, query: Query, now_ns: int) -> Rows:
+        feed = self._feed(query)
+        limit = _count(query, "limit", 100, 300)
+        rows = history.candles(feed.listing, feed.market, query, limit, now_ns)
+        if rows is None:
+            raise RestError("51000", "Parameter bar error", 400)
+        return rows
 
     def _price_limit(self, query: Query, now_ns: int) -> Rows:
         feed = self._feed(query)

@@ -101,6 +101,23 @@ def test_lists_take_start_count_filter_columns_and_times():
     assert rows("/trade", endTime=since, count="1000") == [r for r in everything if r["timestamp"] <= since]
 
 
+def test_bars_are_stamped_with_their_ends_and_have_the_recorded_fields():
+    found = rows("/trade/bucketed", symbol="XBTUSD", binSize="1m", reverse="true", count="10")
+    assert len(found) == 10
+    assert all(row["timestamp"].endswith(":00.000Z") for row in found)
+    assert found[0]["timestamp"] <= "2026-07-01T16:00:00.000Z"
+    assert set(found[0]) == {
+        "timestamp", "symbol", "open", "high", "low", "close", "trades", "volume", "vwap", "lastSize",
+        "turnover", "homeNotional", "foreignNotional",
+    }  # fmt: skip
+    assert all(row["low"] <= row["vwap"] <= row["high"] and row["volume"] % 100 == 0 for row in found)
+    partial = rows(
+        "/trade/bucketed", symbol="XBTUSD", binSize="1h", reverse="true", count="1", partial="true"
+    )
+    assert partial[0]["timestamp"] == "2026-07-01T17:00:00.000Z"
+    assert get("/trade/bucketed", binSize="3m").status == 400
+
+
 def test_past_fundings_are_eight_hours_apart():
     recorded = fixture("rest_GET_funding_XBTUSD_2016.json")["response"]["body"][0]
     events = rows("/funding", symbol="XBTUSD")

@@ -32,6 +32,33 @@ def test_a_mark_price_is_asked_for_by_name_alone_and_any_funding_by_any(okex):
     assert INST not in funded
 
 
+def test_candles_are_a_day_of_minutes_newest_first_with_the_open_one_marked(okex, recorded):
+    okex.run(3000)
+    rows = okex.get("market/candles", instId=INST, limit="300")[1]["data"]
+    shape = recorded("rest_market_candles")["data"][0]
+    assert len(rows) == 300
+    assert all([type(value) for value in row] == [type(value) for value in shape] for row in rows)
+    assert [int(row[0]) for row in rows] == sorted((int(row[0]) for row in rows), reverse=True)
+    assert [row[8] for row in rows] == ["0", *["1"] * 299]
+    older = okex.get("market/candles", instId=INST, after=rows[10][0], limit="5")[1]["data"]
+    assert older == rows[11:16]
+    hours = okex.get("market/candles", instId=INST, bar="1H")[1]["data"]
+    assert {int(row[0]) % 3_600_000 for row in hours} == {0}
+    assert okex.get("market/candles", instId=INST, after="1")[1]["data"] == []
+
+
+def test_paid_fundings_have_the_recorded_shape_and_begin_with_the_last_one(okex, recorded):
+    rows = okex.get("public/funding-rate-history", instId="BTC-USD-SWAP", limit="5")[1]["data"]
+    shape = recorded("rest_public_funding_rate_history")["data"][0]
+    assert all(row.keys() == shape.keys() for row in rows)
+    now = okex.get("public/funding-rate", instId="BTC-USD-SWAP")[1]["data"][0]
+    assert (rows[0]["fundingTime"], rows[0]["fundingRate"]) == (
+        now["prevFundingTime"],
+        now["settFundingRate"],
+    )
+    assert okex.get("public/funding-rate-history", instId=INST)[0] == 400
+
+
 def test_books_have_as_many_levels_as_asked_for(okex):
     for size, levels in (("", 1), ("7", 7), ("400", 400)):
         _status, answer = okex.get("market/books", instId=INST, sz=size)
@@ -87,6 +114,7 @@ def test_open_interest_in_coin_is_that_of_inverse_contracts(okex):
         ("market/index-tickers", {"instId": INST}, 200, "51001"),
         ("market/index-tickers", {"quoteCcy": "EUR"}, 200, "51001"),
         ("public/funding-rate", {"instId": INST}, 400, "51000"),
+        ("market/candles", {"instId": INST, "bar": "7m"}, 400, "51000"),
         ("public/open-interest", {"instType": "SPOT"}, 400, "51000"),
         ("public/estimated-price", {"instId": "BTC-USD-SWAP"}, 400, "51000"),
         ("trade/order", {"instId": INST}, 404, "404"),
