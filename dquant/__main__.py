@@ -1,26 +1,25 @@
 """``python -m dquant``: the command line.
 
-Until a verb takes the signals over, SIGTERM is what Ctrl-C is: an end without words, exit code 0.
+Until a verb takes the signals over, they end the process at once and without words, exit code 0: an
+exception in the middle of an import is a traceback at best, and has crashed C extensions. Children
+notice the end by themselves.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+from dquant.constants import EXIT_DONE
 
 
-def _run() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        from dquant.entrypoint import main
-
-        return main()
-    except KeyboardInterrupt:
-        return 0
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(EXIT_DONE)
 
 
 if __name__ == "__main__":
-    sys.exit(_run())
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _end)
+    from dquant.entrypoint import main
+
+    sys.exit(main())
