@@ -10,7 +10,9 @@ Nothing is sent compressed: deflate costs more than it saves on a good line.
 
 import asyncio
 import contextlib
+import functools
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -55,7 +57,7 @@ async def connect(
     )
     try:
         async with asyncio.timeout(timeout_s):
-            return await opener(url, on_text, timeout_s)
+            return await opener(url, on_text)
     except TimeoutError as exc:
         raise MarketUnreachable(f"{url}: no connection in {timeout_s:g} s") from exc
 
@@ -70,7 +72,7 @@ def _has_picows(transport: Transport) -> bool:
     return True
 
 
-async def _connect_picows(url: str, on_text: OnText, timeout_s: float) -> Connection:
+async def _connect_picows(url: str, on_text: OnText) -> Connection:
     import picows
 
     text_frame, continued = picows.WSMsgType.TEXT, picows.WSMsgType.CONTINUATION
@@ -131,23 +133,70 @@ async def _connect_picows(url: str, on_text: OnText, timeout_s: float) -> Connec
                 raise self._listener.error
             return self._listener.reason or "connection lost"
 
-    try:
-        transport, listener = await picows.ws_connect(
+    proxy = proxy_for(url)
+    sockets: list[socket.socket] = []
+    opening = asyncio.ensure_future(
+        picows.ws_connect(
             Listener,
             url,
             max_frame_size=MAX_MESSAGE_BYTES,
             logger_name=logging.getLogger("dquant.picows"),
-            # picows forgets a socket whose handshake is cancelled; its own timer does not.
-            websocket_handshake_timeout=timeout_s,
-            proxy=proxy_for(url),
+            websocket_handshake_timeout=None,
+            proxy=proxy,
+            socket_factory=None if proxy else functools.partial(_open_socket, sockets),
         )
+    )
+    try:
+        transport, listener = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # picows forgets the socket of a handshake that is cancelled; one that fails it closes.
+        if sockets:
+            _shut_down(sockets[-1])
+        else:
+            opening.cancel()
+        await asyncio.wait({opening}, timeout=CLOSE_TIMEOUT_S)
+        if opening.cancel() or opening.cancelled() or opening.exception() is not None:
+            raise
+        opening.result()[0].disconnect(graceful=False)
+        raise
     except (picows.WSError, OSError) as exc:
         raise MarketUnreachable(f"{url}: {exc}") from exc
+    if listener is None:
+        raise MarketUnreachable(f"{url}: connection lost during the handshake")
     assert isinstance(listener, Listener)
     return Picows(transport, listener)
 
 
-async def _connect_websockets(url: str, on_text: OnText, timeout_s: float) -> Connection:
+async def _open_socket(opened: list[socket.socket], parsed: Any) -> socket.socket:
+    """Connect to a host as ``create_connection`` does, and let the caller keep a hold of the socket."""
+    loop = asyncio.get_running_loop()
+    failure = OSError(f"no address of {parsed.host}")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        parsed.host, parsed.port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, address)
+        except OSError as exc:
+            sock.close()
+            failure = exc
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            opened.append(sock)
+            return sock
+    raise failure
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+async def _connect_websockets(url: str, on_text: OnText) -> Connection:
     import websockets
     from websockets.asyncio.client import connect as open_websocket
 

@@ -291,6 +291,17 @@ async def test_answer_that_is_no_http_is_unreachable(library: str, server: Serve
         await Ends(library, server).open()
 
 
+async def test_hang_up_during_the_handshake_is_unreachable(library: str, server: Server) -> None:
+    async def hang_up(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.close()
+
+    server.handshake = hang_up
+
+    with pytest.raises(MarketUnreachable):
+        await Ends(library, server).open()
+
+
 async def test_port_where_nobody_listens_is_unreachable(library: str) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -313,8 +324,9 @@ async def test_handshake_that_hangs_is_given_up_without_leaving_a_socket(
 
     server.handshake = hang
     gone = asyncio.Event()
+    timeout_s = 0.2 if way == "deadline" else 60.0
     opening = asyncio.ensure_future(
-        connect(server.url, lambda text: None, timeout_s=0.3, transport=library)  # type: ignore[arg-type]
+        connect(server.url, lambda text: None, timeout_s=timeout_s, transport=library)  # type: ignore[arg-type]
     )
     await accepted.wait()
     if way == "cancelled":
