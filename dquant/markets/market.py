@@ -155,7 +155,7 @@ class Market(threading.Thread):
         except BaseException as exc:
             self.failure = exc
             logger.exception("%s: the market's loop failed", self.market_name)
-            self._set_stale("failed", str(exc))
+            self.price = self._stale_price("failed")  # for the doors; nobody is called any more
         finally:
             self._loop = None
             self._started_up.set()
@@ -186,12 +186,14 @@ class Market(threading.Thread):
                 if self._depth_levels:
                     group.create_task(self._publish_depth())
         finally:
-            self._set_stale("closed", "stopped")
-            self._tell("closed", "closed")
-            for waiter in self._waiters:
-                waiter.done.set()  # nothing more will come
-            for exit_ in self._exits:
-                await exit_.close()
+            try:
+                self._set_stale("closed", "stopped")
+                self._tell("closed", "closed")
+            finally:
+                for waiter in self._waiters:
+                    waiter.done.set()  # nothing more will come
+                for exit_ in self._exits:
+                    await exit_.close()
 
     async def keep_connect(self) -> None:
         """Stay connected to the venue until cancelled; runs in the market's loop."""

@@ -125,7 +125,8 @@ class BitmexFutureWs:
             logger.warning("%s: %s refused: %s %s", self._spec.name, event.channel, event.code, event.message)
             if event.channel == BOOK_TOPIC:
                 # Nothing on this connection will bring a price any more; the next one may.
-                conversation.close(f"{event.channel} refused")
+                self._sink.on_down("subscription refused", f"{event.code} {event.message}")
+                conversation.close("subscription refused")
 
     def _on_down(self, reason: str) -> None:
         self._sink.on_down("connection lost", reason)

@@ -215,7 +215,8 @@ class OkexFutureWs:
             )
             if event.channel == BOOK_CHANNEL and event.code not in TRANSIENT_CODES:
                 # Nothing on this connection will bring a price any more; the next one may.
-                conversation.close(f"{event.channel} refused")
+                self._sink.on_down("subscription refused", f"{event.code} {event.message}")
+                conversation.close("subscription refused")
 
     def _on_tick(self, conversation: Conversation, now: int) -> None:
         left_ns = self._ns_to_expiry(conversation.instrument, now)
