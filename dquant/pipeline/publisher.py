@@ -25,6 +25,7 @@ from dquant.util import full_jitter, now_ns
 
 BACKOFF_BASE_S, BACKOFF_CEILING_S = 0.05, 2.0
 CLOSE_TIMEOUT_S = 2.0
+CANCEL_STEP_S = 0.1
 SAME_MESSAGE_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,10 @@ class Publisher:
                     await self._drained.wait()
             except TimeoutError:
                 log.warning("%s: %d records unpublished at the end", self.market, self._outbox.waiting)
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        while not self._task.done():
+            # More than once: redis-py, caught while it connects, has lost one.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=CANCEL_STEP_S)
         self._task = None
 
     def publish_price(self, price: Price) -> None:
