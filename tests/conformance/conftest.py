@@ -86,19 +86,30 @@ def interpreters() -> dict[str, Path | str]:
 
 
 @pytest.fixture
-def run(pair: Pair, interpreters: dict[str, Path | str]) -> Run:
-    """Run a client script on one venue to its end and return what it saw; no environment is no test.
+def python_of(interpreters: dict[str, Path | str]) -> Callable[[str], Path]:
+    """Return the interpreter of an environment; no environment is no test.
 
     In CI there must be one: a skip there would say that clients work which nobody tried.
     """
 
-    def run_client(name: str, script: str, venue: str, **more: Any) -> Seen:
+    def find(name: str) -> Path:
         python = interpreters[name]
-        if isinstance(python, str):
-            reason = f"no environment for {name}: {python}"
-            if os.environ.get("CI", "").lower() in ("1", "true"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+        if isinstance(python, Path):
+            return python
+        reason = f"no environment for {name}: {python}"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture
+def run(pair: Pair, python_of: Callable[[str], Path]) -> Run:
+    """Run a client script on one venue to its end and return what it saw."""
+
+    def run_client(name: str, script: str, venue: str, **more: Any) -> Seen:
+        python = python_of(name)
         done = subprocess.run(
             [str(python), str(CLIENTS / f"{script}.py"), json.dumps({**pair.where(venue), **more})],
             capture_output=True,

@@ -1,7 +1,7 @@
 """cryptofeed on public market data, its own checks of sequence and of crossed books on.
 
-Its feed classes are pointed elsewhere by their class attributes; one line of it insists on ``wss://`` and is
-told so. It runs until every channel has said enough, then says what it saw.
+It insists on ``wss://`` in its list of addresses, so its hook for addresses that carry a login gives it the
+other one. It runs until every channel has said enough, then says what it saw.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import importlib.metadata
 import time
 from typing import Any
 
-import cryptofeed.connection
 import cryptofeed.exchanges
 from cryptofeed import FeedHandler
 from cryptofeed.defines import FUNDING, L2_BOOK, TICKER, TRADES
@@ -19,30 +18,21 @@ from report import WHERE, tell
 ENOUGH = {L2_BOOK: 60, TRADES: 5, TICKER: 20, FUNDING: 1}
 DEADLINE_S = 25.0
 
-feed_class: Any = cryptofeed.exchanges.OKX if WHERE["venue"] == "okex" else cryptofeed.exchanges.Bitmex
-ws = WHERE["ws"] + ("/public" if WHERE["venue"] == "okex" else "")
-
-# cryptofeed has its addresses in these two places.
-feed_class.rest_endpoints = [
-    dataclasses.replace(endpoint, address=WHERE["rest"]) for endpoint in feed_class.rest_endpoints
-]
-feed_class.websocket_endpoints = [
-    dataclasses.replace(endpoint, address=ws.replace("ws://", "wss://", 1))
-    for endpoint in feed_class.websocket_endpoints
-]
-connection_class = cryptofeed.connection.WSAsyncConn
-start = connection_class.__init__
+base: Any = cryptofeed.exchanges.OKX if WHERE["venue"] == "okex" else cryptofeed.exchanges.Bitmex
 connections = 0
 
 
-def start_plain(self: Any, address: str, *args: Any, **more: Any) -> None:
-    global connections
-    connections += 1
-    start(self, address, *args, **more)
-    self.address = ws
+class SimulatedFeed(base):  # type: ignore[misc]
+    """The venue's own feed class, elsewhere."""
 
+    websocket_endpoints = (dataclasses.replace(base.websocket_endpoints[0], authentication=True),)
+    rest_endpoints = (dataclasses.replace(base.rest_endpoints[0], address=WHERE["rest"]),)
 
-connection_class.__init__ = start_plain
+    async def _ws_authentication(self, _address: str, options: Any) -> tuple[str, Any]:
+        global connections
+        connections += 1
+        return WHERE["ws"] + ("/public" if WHERE["venue"] == "okex" else ""), options
+
 
 counts = dict.fromkeys(ENOUGH, 0)
 crossed = 0
@@ -74,7 +64,8 @@ async def on_row(row: Any, _receipt: float) -> None:
 
 handler = FeedHandler(config={"uvloop": False, "log": {"filename": "", "level": "ERROR", "disabled": True}})
 handler.add_feed(
-    feed_class(
+    SimulatedFeed(
+        cross_check=True,
         symbols=["BTC-USD-PERP"],
         channels=[L2_BOOK, TRADES, TICKER, FUNDING],
         callbacks={L2_BOOK: on_book, TRADES: on_row, TICKER: on_row, FUNDING: on_row},
