@@ -87,6 +87,7 @@ def test_watch_at_its_most_talkative_says_no_secret(
     process = start_dquant("-d", "-m", "okex_swap_btcusd", "-s", "ticker", "--json", "watch", env=secrets)
     assert process.stdout is not None
     first = process.stdout.readline()
+    assert first, process.communicate(timeout=DEADLINE_S)
     assert json.loads(first)["market"] == "okex_swap_btcusd"
     look_over(process, 1)
     process.send_signal(signal.SIGTERM)
@@ -102,7 +103,7 @@ def test_feed_with_a_server_of_its_own_says_no_secret(
     process = start_dquant("-d", "-m", "okex_swap_btcusd", "feed", env=secrets)
     assert process.stdout is not None
     first = process.stdout.readline()
-    assert first.startswith(b"feeding ")
+    assert first.startswith(b"feeding "), process.communicate(timeout=DEADLINE_S)
     look_over(process, 2)  # the simulated venues and the Redis, which wants the password
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=DEADLINE_S)
