@@ -12,10 +12,10 @@ refuses a price on the wrong side of the other side's best.
 from bisect import bisect_left
 from typing import NamedTuple, Protocol
 
-from dquant.simulator.orders import ASK as ASK
-from dquant.simulator.orders import BID as BID
-from dquant.simulator.orders import Order, SelfTrade
+from dquant.simulator.orders import ASK, BID, Order, SelfTrade
 from dquant.simulator.queues import Queue
+
+__all__ = ["ASK", "BID", "TAP_LIMIT", "FillListener", "FlowBook", "LevelChange", "Tap", "Trade"]
 
 TAP_LIMIT = 50_000  # changes a tap holds before it says "read the whole book"
 
@@ -318,7 +318,7 @@ class FlowBook:
         stopped = False
         while lots > 0 and self._ticks[maker] and not stopped:
             tick = self._ticks[maker][0] if maker == ASK else self._ticks[maker][-1]
-            if not _reaches(side, tick, limit_tick):
+            if not _reaches(side, tick, limit_tick) or (taker is not None and not taker.is_open):
                 break
             queue = queues.get(tick) if queues else None
             if queue is not None:
@@ -349,9 +349,12 @@ class FlowBook:
         listener = self.listener
         assert listener is not None
         total = fills = 0
-        while lots > total and (head := queue.head) is not None:
+        while (head := queue.head) is not None:
+            wanted = lots - total if taker is None else min(lots - total, taker.left)
+            if wanted <= 0:
+                break
             if isinstance(head, int):
-                taken, filled = queue.take_background(lots - total)
+                taken, filled = queue.take_background(wanted)
                 order = None
             elif (
                 taker is not None
@@ -364,7 +367,7 @@ class FlowBook:
                     return total, fills, True
                 continue
             else:
-                taken, filled, order = queue.take_order(lots - total), 1, head
+                taken, filled, order = queue.take_order(wanted), 1, head
             total += taken
             fills += filled
             self.last_trade_id += filled

@@ -90,6 +90,7 @@ class Why(StrEnum):
     REDUCE_ONLY_MODE = "reduce_only_mode"  # the venue takes only what reduces
     SIZE = "size"
     PRICE = "price"
+    POST_ONLY = "post_only"  # amended so, it would take
     CLIENT_ID = "client_id"  # another open order has it
     MARGIN = "margin"  # facts: coin, needed, available (minor units)
     REDUCE_ONLY = "reduce_only"  # facts: position (lots)
@@ -216,6 +217,7 @@ class Order:
         "tick",
         "triggered",
         "updated_ns",
+        "withheld",
     )
 
     def __init__(self, order_id: int, account: str, owner: str, request: OrderRequest, now_ns: int) -> None:
@@ -225,6 +227,7 @@ class Order:
         self.triggered = False
         self.category = Reason.USER
         self.filled = self.filled_ticks = self.filled_value = self.fee = self.realised = 0
+        self.withheld = 0  # lots that a fault keeps from filling
         self.fee_coin = ""
         self.created_ns = self.updated_ns = now_ns
         self.finished_ns: int | None = None
@@ -238,12 +241,17 @@ class Order:
     @property
     def left(self) -> int:
         """Lots that may still fill."""
-        return self.lots - self.filled
+        return self.lots - self.filled - self.withheld
 
     @property
     def is_open(self) -> bool:
         """Whether it may still fill."""
         return self.finished_ns is None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is a stop that has not been triggered."""
+        return self.state is State.WAITING
 
     @property
     def key(self) -> tuple[str, PosSide]:

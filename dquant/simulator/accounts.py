@@ -1,0 +1,289 @@
+"""Accounts of one exchange: cash, positions, margin of both, in whole minor units of each coin.
+
+Pure; no orders are matched here and no time passes. All margin is cross, per settle coin. What is kept simple:
+initial margin is the value at the mark price over the leverage (no tiers), an order's margin its value at its
+limit likewise, counted for the side that needs more, and only for what it opens beyond the present position;
+BitMEX's isolated margin is treated as cross. Spot orders hold the coins that they would pay with.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+from dquant.simulator.contract import Contract, Payoff, rounded_up
+from dquant.simulator.exchange_events import BalanceView, Fill, PositionView
+from dquant.simulator.orders import ASK, BID, Kind, Order, OrderView, PosSide
+from dquant.simulator.positions import Position
+
+FINISHED_LIMIT = (
+    10_000  # finished orders and fills kept per account; the oldest go, the ledger has its own bound
+)
+
+Mark = Callable[[str], Decimal]
+Key = tuple[str, PosSide]
+
+
+class PositionMode(StrEnum):
+    """Whether an account has one position per instrument, or a long and a short one."""
+
+    NET = "net"
+    LONG_SHORT = "long_short"
+
+
+@dataclass(slots=True)
+class Margins:
+    """What one coin of an account carries."""
+
+    cash: int
+    unrealised: int = 0
+    initial: int = 0
+    maintenance: int = 0
+    orders: int = 0
+
+    @property
+    def equity(self) -> int:
+        """Cash and open PnL."""
+        return self.cash + self.unrealised
+
+    @property
+    def free(self) -> int:
+        """What new orders may use; below zero where too much is used already."""
+        return self.equity - self.initial - self.orders
+
+
+@dataclass(slots=True)
+class OpenSums:
+    """What the open orders of one position add up to, by side."""
+
+    lots: list[int] = field(default_factory=lambda: [0, 0])
+    value: list[int] = field(default_factory=lambda: [0, 0])
+
+
+class Account:
+    """One account; the exchange changes it, everybody else reads."""
+
+    def __init__(self, name: str, owner: str, mode: PositionMode) -> None:
+        self.name, self.owner, self.mode = name, owner, mode
+        self.cash: dict[str, int] = {}
+        self.cash_ns: dict[str, int] = {}
+        self.positions: dict[Key, Position] = {}
+        self.leverages: dict[str, Decimal] = {}
+        self.orders: dict[int, Order] = {}  # open ones, oldest first
+        self.by_client_id: dict[str, int] = {}  # of open orders
+        self.finished: dict[int, OrderView] = {}  # by order id, in the order they ended
+        self.newest: dict[str, int] = {}  # client id -> the last order that had it
+        self.fills: deque[Fill] = deque(maxlen=FINISHED_LIMIT)
+        self.sums: dict[Key, OpenSums] = {}
+        self._held: dict[int, tuple[int, int]] = {}  # what an open order has added to the sums
+
+    # Orders
+
+    def accept(self, order: Order) -> None:
+        """Take an order among the open ones."""
+        self.orders[order.order_id] = order
+        self.name_order(order, order.request.client_id)
+
+    def name_order(self, order: Order, client_id: str) -> None:
+        """Let an open order go by this client id."""
+        if client_id:
+            self.by_client_id[client_id] = self.newest[client_id] = order.order_id
+
+    def finish(self, order: Order) -> OrderView:
+        """Take an order that ended from the open ones; what it bound must be let go before."""
+        view, client_id = order.view(), order.request.client_id
+        del self.orders[order.order_id]
+        if client_id:
+            self.by_client_id.pop(client_id, None)
+        self.finished[order.order_id] = view
+        if len(self.finished) > FINISHED_LIMIT:
+            oldest = self.finished.pop(next(iter(self.finished)))
+            if self.newest.get(oldest.client_id) == oldest.order_id:
+                del self.newest[oldest.client_id]
+        return view
+
+    def view(self, order_id: int) -> OrderView | None:
+        """Return an order, open or done; None where it is unknown or forgotten."""
+        order = self.orders.get(order_id)
+        return order.view() if order is not None else self.finished.get(order_id)
+
+    def hold(self, order: Order, contract: Contract) -> None:
+        """Count what an order binds as it is now, in place of what it bound before."""
+        lots, value = self._held.pop(order.order_id, (0, 0))
+        sums = self.sums.get(order.key)
+        if sums is None:
+            sums = self.sums[order.key] = OpenSums()
+        sums.lots[order.side] -= lots
+        sums.value[order.side] -= value
+        if order.is_open and not self.only_closes(order) and not order.is_waiting:
+            lots, value = order.left, binding_value(order, contract, order.left)
+            self._held[order.order_id] = lots, value
+            sums.lots[order.side] += lots
+            sums.value[order.side] += value
+
+    def only_closes(self, order: Order) -> bool:
+        """Return whether an order can only make its position smaller."""
+        asked = order.request
+        return asked.reduce_only or closing_side(asked.pos_side) == asked.side
+
+    def closable(self, key: Key, side: int) -> int:
+        """Return how many lots an order of this side could close."""
+        position = self.positions.get(key)
+        if position is None or position.lots == 0 or (position.lots > 0) == (side == BID):
+            return 0
+        return abs(position.lots)
+
+    def is_idle(self) -> bool:
+        """Return whether it has neither open orders nor open positions."""
+        return not self.orders and not any(position.lots for position in self.positions.values())
+
+    # Margin
+
+    def leverage(self, contract: Contract) -> Decimal:
+        """Return the leverage that holds for a contract."""
+        return self.leverages.get(contract.group, contract.default_leverage)
+
+    def margins(self, coin: str, contracts: dict[str, Contract], mark: Mark) -> Margins:
+        """Return what a coin carries at these marks."""
+        found = Margins(self.cash.get(coin, 0))
+        for (symbol, _), position in self.positions.items():
+            contract = position.contract
+            if position.lots and contract.settle == coin:
+                price = mark(symbol)
+                value = abs(position.mark_value(price))
+                found.unrealised += position.unrealised(price)
+                found.initial += self.initial_margin(contract, value)
+                found.maintenance += maintenance_margin(contract, value)
+        for key, sums in self.sums.items():
+            contract = contracts[key[0]]
+            if contract.payoff is Payoff.SPOT:
+                if contract.settle == coin:
+                    found.orders += sums.value[BID]
+                elif contract.base == coin:
+                    found.orders += sums.lots[ASK] * contract.base_lot
+            elif contract.settle == coin:
+                found.orders += self.order_margin(contract, key, sums.lots, sums.value)
+        return found
+
+    def initial_margin(self, contract: Contract, value: int) -> int:
+        """Return the initial margin of a position of this value."""
+        over, under = self.leverage(contract).as_integer_ratio()
+        low_over, low_under = contract.initial_rate.as_integer_ratio()
+        return max(rounded_up(value * under, over), rounded_up(value * low_over, low_under))
+
+    def order_margin(self, contract: Contract, key: Key, lots: list[int], value: list[int]) -> int:
+        """Return the margin of open orders of one position: of the side that needs more.
+
+        BitMEX section 6.3: value times (1/leverage + two taker fees), rounded up.
+        """
+        worst = 0
+        for side in (BID, ASK):
+            opening = max(0, lots[side] - self.closable(key, side))
+            if opening:
+                worst = max(worst, value[side] * opening // lots[side])
+        if not worst:
+            return 0
+        over, under = self.leverage(contract).as_integer_ratio()
+        rate = max(Decimal(under) / Decimal(over), contract.initial_rate)
+        rate_over, rate_under = (rate + contract.margin_fees * contract.taker_fee).as_integer_ratio()
+        return rounded_up(worst * rate_over, rate_under)
+
+    def needed_for(self, order: Order, contract: Contract, price: Decimal) -> int:
+        """Return how much more margin the account needs when this order comes in."""
+        lots, key = order.left, order.key
+        if contract.payoff is Payoff.SPOT:
+            return contract.value(lots, price) if order.side == BID else lots * contract.base_lot
+        if self.only_closes(order):
+            return 0
+        sums = self.sums.get(key) or OpenSums()
+        more_lots, more_value = list(sums.lots), list(sums.value)
+        more_lots[order.side] += lots
+        more_value[order.side] += contract.value(lots, price)
+        return self.order_margin(contract, key, more_lots, more_value) - self.order_margin(
+            contract, key, sums.lots, sums.value
+        )
+
+    # Pictures
+
+    def balance_view(
+        self, coin: str, decimals: int, contracts: dict[str, Contract], mark: Mark
+    ) -> BalanceView:
+        """Return one coin as it is now."""
+        found = self.margins(coin, contracts, mark)
+        return BalanceView(
+            account=self.name,
+            coin=coin,
+            decimals=decimals,
+            cash=found.cash,
+            unrealised=found.unrealised,
+            equity=found.equity,
+            initial_margin=found.initial,
+            order_margin=found.orders,
+            maintenance_margin=found.maintenance,
+            available=max(0, found.free),
+            updated_ns=self.cash_ns.get(coin, 0),
+        )
+
+    def position_view(self, position: Position, contracts: dict[str, Contract], mark: Mark) -> PositionView:
+        """Return one position as it is now."""
+        contract = position.contract
+        price = mark(contract.symbol)
+        value = position.mark_value(price)
+        liquidation = None
+        if position.lots:
+            found = self.margins(contract.settle, contracts, mark)
+            rest = found.equity - position.unrealised(price) - found.maintenance
+            rest += maintenance_margin(contract, abs(value))
+            liquidation = position.liquidation_price(rest, contract.maintenance_rate)
+        return PositionView(
+            position_id=position.position_id,
+            account=self.name,
+            symbol=contract.symbol,
+            pos_side=position.pos_side,
+            lots=position.lots,
+            cost=position.cost,
+            entry_cost=position.entry_cost,
+            entry=contract.entry(position.lots, position.cost),
+            real_entry=contract.entry(position.lots, position.entry_cost),
+            mark=price,
+            mark_value=value,
+            unrealised=value - position.cost,
+            realised=position.realised,
+            settled=position.settled,
+            fees=position.fees,
+            funding=position.funding,
+            previous_realised=position.previous_realised,
+            leverage=self.leverage(contract),
+            initial_margin=self.initial_margin(contract, abs(value)),
+            maintenance_margin=maintenance_margin(contract, abs(value)),
+            liquidation_price=liquidation,
+            opened_ns=position.opened_ns,
+            updated_ns=position.updated_ns,
+        )
+
+
+def closing_side(pos_side: PosSide) -> int | None:
+    """Return the side that closes a position of long/short mode; None for the net position."""
+    return {PosSide.LONG: ASK, PosSide.SHORT: BID}.get(pos_side)
+
+
+def maintenance_margin(contract: Contract, value: int) -> int:
+    """Return the maintenance margin of a position of this value."""
+    over, under = contract.maintenance_rate.as_integer_ratio()
+    return rounded_up(value * over, under)
+
+
+def binding_value(order: Order, contract: Contract, lots: int) -> int:
+    """Return what lots of an order are worth at its limit; a market order in flight counts nothing."""
+    if order.tick is None or order.request.kind is Kind.MARKET:
+        return 0
+    return contract.value(lots, contract.price(order.tick))
+
+
+def open_positions(accounts: Iterable[Account]) -> Iterator[tuple[Account, Position]]:
+    """Yield everybody's open positions, in a fixed order."""
+    for account in accounts:
+        for position in list(account.positions.values()):
+            if position.lots:
+                yield account, position
