@@ -10,11 +10,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dquant.simulator import bitmex_tables as tables
+from dquant.simulator.bitmex_auth import AuthRefused
+from dquant.simulator.bitmex_params import BadRequest, Params, dead_man_ms
+from dquant.simulator.bitmex_private_types import ACCOUNT_TABLES, PRIVATE_TYPES
 
 OUTGOING_LIMIT = 20_000  # texts; a client that is this far behind is hung up on
 ERROR_LIMIT = 50  # errors on one connection before the venue hangs up
 TEXT_LIMIT = 65_536  # characters of one command
 CLOSE_POLICY, CLOSE_RESTART = 1008, 1012
+SYMBOLLESS = tables.NO_SYMBOL_TABLES | ACCOUNT_TABLES
 
 HELP = {
     "info": "See https://www.bitmex.com/app/wsAPI for more documentation.",
@@ -44,15 +48,31 @@ class Exchange(Protocol):
     def close_topic(self, connection: "BitmexConnection", topic: str) -> None:
         """Stop sending a topic."""
 
+    def login(self, credentials: tuple[Any, Any, Any]) -> int:
+        """Return the account of a login, or raise ``AuthRefused``."""
+
+    def cancel_all_after(self, account: int, timeout_ms: int) -> tables.Row:
+        """Set the dead-man's switch of an account."""
+
     def early_delta(self, topic: str) -> str | None:
         """Return a delta that has to overtake the partial of this topic, if a fault asks for one."""
 
 
 class BitmexConnection:
-    """One client. ``is_silent`` tells whether a fault keeps everything from it at a real time."""
+    """One client. ``is_silent`` tells whether a fault keeps everything from it at a real time.
 
-    def __init__(self, conn_id: str, venue: Exchange, is_silent: Callable[[int, str], bool]) -> None:
+    ``account`` is whose private tables it may see; None until it has logged in.
+    """
+
+    def __init__(
+        self,
+        conn_id: str,
+        venue: Exchange,
+        is_silent: Callable[[int, str], bool],
+        account: int | None = None,
+    ) -> None:
         self.conn_id = conn_id
+        self.account = account
         self.close_code: int | None = None
         self.close_reason = ""
         self.close_at_ns: int | None = None  # real time of a hang-up that is already decided
@@ -133,22 +153,48 @@ class BitmexConnection:
                 else:
                     self._unsubscribe(topic, request)
         elif op == "authKeyExpires":
-            # No account can be known before orders can be placed.
-            self._refuse(401, "Invalid API Key.", request)
+            self._log_in(args, request)
         elif op == "cancelAllAfter":
-            self._refuse(401, "Not authenticated.", request)
+            self._arm(args, request)
         else:
             self._refuse(400, f"Unknown op: {op[:64]}", request)
 
+    def _log_in(self, args: Any, request: Any) -> None:
+        if self.account is not None:
+            self._refuse(400, "Already authenticated.", request)
+        elif not isinstance(args, list) or len(args) != 3:
+            self._refuse(400, "authKeyExpires needs a key, a time and a signature.", request)
+        else:
+            try:
+                self.account = self._venue.login((args[0], args[1], args[2]))
+            except AuthRefused as exc:
+                self._refuse(exc.status, exc.message, request)
+            else:
+                self.send(tables.encode({"success": True, "request": request}))
+
+    def _arm(self, args: Any, request: Any) -> None:
+        timeout = args[0] if isinstance(args, list) and len(args) == 1 else args
+        if self.account is None:
+            self._refuse(401, "Not authenticated.", request)
+            return
+        try:
+            answer = self._venue.cancel_all_after(
+                self.account, dead_man_ms(Params({"t": timeout}).whole("t"))
+            )
+        except BadRequest:
+            self._refuse(400, "Invalid timeout", request)
+        else:
+            self.send(tables.encode({**answer, "request": request}))
+
     def _subscribe(self, topic: str, request: Any) -> None:
         table, colon, symbol = topic.partition(":")
-        if table in tables.PRIVATE_TABLES:
+        if table in tables.PRIVATE_TABLES and self.account is None:
             notes = f"Account-locked tables include the following: {','.join(tables.PRIVATE_TABLES)}"
             words = "User requested an account-locked subscription but no authorization was provided."
             self._refuse(401, words, request, {"notes": notes})
-        elif table not in tables.TYPES:
+        elif table not in tables.TYPES and table not in PRIVATE_TYPES:
             self._refuse(400, f"Unknown table: {table[:64]}", request)
-        elif colon and (table in tables.NO_SYMBOL_TABLES or not self._venue.is_symbol(symbol)):
+        elif colon and (table in SYMBOLLESS or not self._venue.is_symbol(symbol)):
             self._refuse(400, "Unknown or expired symbol.", request)
         elif topic in self.topics:
             self._refuse(400, f"You are already subscribed to this topic: {topic}", request)

@@ -37,19 +37,18 @@ class Numbers:
     """
 
     def __init__(self, seed: int, symbol: str) -> None:
-        self._levels, self._matches = Random(f"{seed}/levels/{symbol}"), Random(f"{seed}/matches/{symbol}")
+        self._levels, matches = Random(f"{seed}/levels/{symbol}"), Random(f"{seed}/matches/{symbol}")
         self._level = FIRST_LEVEL_ID + self._levels.randrange(10**9)
-        self._match = FIRST_MATCH_ID + self._matches.randrange(2**40)
+        self.match_base = FIRST_MATCH_ID + matches.randrange(2**40)
 
     def level_id(self) -> int:
         """Return the id of a new price level."""
         self._level += self._levels.randrange(1, 200)
         return self._level
 
-    def match_id(self) -> str:
-        """Return the id of a trade."""
-        self._match += self._matches.randrange(1, 100)
-        return f"00000000-006d-1000-0000-{self._match:012x}"
+    def match_id(self, trade_id: int) -> str:
+        """Return the id of a trade of the flow; executions of clients' orders in it carry the same."""
+        return f"00000000-006d-1000-0000-{self.match_base + trade_id:012x}"
 
 
 def funding_row(symbol: str, ts: int, rate: float) -> Row:
@@ -109,7 +108,7 @@ class BitmexMarket:
             "size": size,
             "price": price,
             "tickDirection": self._direction,
-            "trdMatchID": self.numbers.match_id(),
+            "trdMatchID": self.numbers.match_id(trade.trade_id),
             "grossValue": gross,
             "homeNotional": home,
             "foreignNotional": foreign,
@@ -226,7 +225,7 @@ class BitmexMarket:
             "size": size,
             "price": price,
             "tickDirection": self._direction,
-            "trdMatchID": self.numbers.match_id(),
+            "trdMatchID": self.numbers.match_id(self.market.book.last_trade_id + 1),
             "grossValue": self.contract.gross_value(size, price),
             "homeNotional": home,
             "foreignNotional": foreign,

@@ -1,38 +1,34 @@
-"""Public REST of the simulated BitMEX: list parameters, rate-limit headers, error bodies.
+"""REST of the simulated BitMEX: who asks and how often, the public routes, error bodies.
 
-Requests go in, answers go out; the rows are those that the websocket tables keep. Written from the
-BitMEX fact sheet, sections 5.1, 5.5, 5.6 and 5.8: 30 requests a minute for strangers, as a bucket that
-is refilled continuously (on real time, or a stopped clock would never refill it).
+Requests go in, answers go out; the rows are those that the websocket tables keep. What an account asks for
+is answered by ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from the BitMEX fact sheet, sections
+4, 5.1, 5.5, 5.6 and 5.8. A 429 counts against nobody; bans after many errors are not simulated.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dquant.constants import NS_PER_S
 from dquant.simulator import bitmex_tables as tables
 from dquant.simulator.bars import MINUTE_NS
+from dquant.simulator.bitmex_account import BitmexAccount
+from dquant.simulator.bitmex_account_rest import AccountRest
 from dquant.simulator.bitmex_assets import ASSETS
+from dquant.simulator.bitmex_auth import AuthRefused, credentials_in
 from dquant.simulator.bitmex_connection import HELP
+from dquant.simulator.bitmex_limits import ACCOUNT_PER_MINUTE, SECOND_LAYER_PER_S, Budget
+from dquant.simulator.bitmex_lists import MAX_COUNT, MAX_COUNT_PRINTS, list_rows, whole
+from dquant.simulator.bitmex_params import BadRequest, Params
 from dquant.simulator.bitmex_tables import Row
+from dquant.simulator.bitmex_trade_rest import TradeRest
 from dquant.simulator.venue import RestAnswer, RestRequest
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_server import BitmexServer
 
 PREFIX = "/api/v1"
-COUNT, MAX_COUNT, MAX_COUNT_PRINTS = 100, 500, 1000
 BIN_SIZES = {"1m": MINUTE_NS, "5m": 5 * MINUTE_NS, "1h": 60 * MINUTE_NS, "1d": 1440 * MINUTE_NS}
-PRIVATE_ROUTES = ("/order", "/position", "/user", "/execution", "/wallet", "/apiKey")
-
-
-class BadRequest(Exception):
-    """The request cannot be served; the message is the venue's."""
-
-    def __init__(self, message: str, name: str = "HTTPError") -> None:
-        super().__init__(message)
-        self.message, self.name = message, name
+LOST_STATUS = 502  # never seen: the connection is cut
 
 
 class BitmexRest:
@@ -40,9 +36,13 @@ class BitmexRest:
 
     def __init__(self, venue: "BitmexServer", per_minute: int) -> None:
         self._venue = venue
-        self._limit, self._tokens, self._filled_ns = per_minute, float(per_minute), 0
+        self._per_minute = per_minute
+        self._stranger = Budget(per_minute, SECOND_LAYER_PER_S)
+        self._budgets: dict[int, Budget] = {}  # by account
+        trade = TradeRest(venue)
+        self._private = trade.routes | AccountRest(venue, trade).routes
         self._routes: dict[str, Callable[[Mapping[str, str]], Any]] = {
-            "/instrument": lambda query: self._list(self._instruments(everything=True), query),
+            "/instrument": lambda query: self.list_rows(self._instruments(everything=True), query),
             "/instrument/active": lambda _query: self._instruments(),
             "/instrument/indices": lambda _query: list(venue.indices.values()),
             "/instrument/activeAndIndices": lambda _query: [*self._instruments(), *venue.indices.values()],
@@ -51,17 +51,18 @@ class BitmexRest:
             "/trade": lambda query: self._prints("trades", query),
             "/trade/bucketed": self._buckets,
             "/quote": lambda query: self._prints("quotes", query),
-            "/funding": lambda query: self._list(self._merged("fundings"), query),
-            "/settlement": lambda query: self._list(venue.settlements, query),
-            "/liquidation": lambda query: self._list([], query),
+            "/funding": lambda query: self.list_rows(self._merged("fundings"), query),
+            "/settlement": lambda query: self.list_rows(venue.settlements, query),
+            "/liquidation": lambda query: self.list_rows([], query),
             "/wallet/assets": lambda _query: list(ASSETS),
             "/schema/websocketHelp": lambda _query: HELP,
         }
 
     @staticmethod
-    def error_body(message: str, name: str = "HTTPError") -> Row:
+    def error_body(message: str, name: str = "HTTPError", details: str | None = None) -> Row:
         """Return the body of every error."""
-        return {"error": {"message": message, "name": name}}
+        error = {"message": message, "name": name}
+        return {"error": error if details is None else {**error, "details": details}}
 
     def overloaded(self) -> RestAnswer:
         """Return what a venue under load shedding says; the connection is gone afterwards."""
@@ -69,41 +70,89 @@ class BitmexRest:
         return self._say(503, self.error_body(message), {"connection": "close"})
 
     def answer(self, request: RestRequest, now_ns: int, real_ns: int) -> RestAnswer:
-        """Answer one request."""
-        self._tokens += max(0, real_ns - self._filled_ns) * self._limit / MINUTE_NS
-        self._tokens = min(self._tokens, float(self._limit))
-        self._filled_ns = max(real_ns, self._filled_ns)
-        headers = {"x-ratelimit-limit": str(self._limit)}
-        if self._tokens < 1:
-            headers |= {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(now_ns // NS_PER_S + 1)}
-            headers["Retry-After"] = "1"
-            body = self.error_body("Rate limit exceeded, retry in 1 seconds.", "RateLimitError")
-            return self._say(429, body, headers)
-        self._tokens -= 1
-        headers["x-ratelimit-remaining"] = str(int(self._tokens))
-        headers["x-ratelimit-reset"] = str(now_ns // NS_PER_S + 1)
-        status, body = self._serve(request)
-        return self._say(status, body, headers)
+        """Answer one request: first who asks, then whether too often, then what."""
+        route = (request.method, request.path.removeprefix(PREFIX))
+        if not request.path.startswith(f"{PREFIX}/"):
+            route = (request.method, "")
+        try:
+            account = self._who(request, now_ns, real_ns)
+        except AuthRefused as exc:
+            headers, _wait = self._stranger.spend(route, now_ns, real_ns)
+            return self._say(exc.status, self.error_body(exc.message), headers)
+        budget = self._stranger if account is None else self._budget(account.number)
+        headers, wait_s = budget.spend(route, now_ns, real_ns)
+        if wait_s is not None:
+            message = f"Rate limit exceeded, retry in {wait_s} seconds."
+            return self._say(429, self.error_body(message, "RateLimitError"), headers)
+        try:
+            return self._serve(request, route, account, headers)
+        except BadRequest as exc:
+            return self._say(exc.status, self.error_body(exc.message, exc.name, exc.details), headers)
+        except AuthRefused as exc:
+            return self._say(exc.status, self.error_body(exc.message), headers)
+
+    def _budget(self, account: int) -> Budget:
+        per_minute = max(ACCOUNT_PER_MINUTE, self._per_minute)
+        # Who raises the minute for a test or a bot of his own does not want to be held by the second.
+        per_second = max(SECOND_LAYER_PER_S, self._per_minute // 12)
+        return self._budgets.setdefault(account, Budget(per_minute, per_second))
+
+    def _who(self, request: RestRequest, now_ns: int, real_ns: int) -> BitmexAccount | None:
+        credentials = credentials_in(request.headers)
+        if credentials is None:
+            return None
+        side = self._venue.private
+        skewed_s = (now_ns + self._venue.faults.skew_ns(real_ns)) // NS_PER_S
+        target = request.target or request.path
+        key = side.keys.check(credentials, request.method, target, request.body, skewed_s)
+        route = request.path.removeprefix(PREFIX)
+        if request.method != "GET" and route.startswith(("/order", "/position")):
+            is_cancel = request.method == "DELETE" or route == "/order/cancelAllAfter"
+            if not ("order" in key.permissions or (is_cancel and "orderCancel" in key.permissions)):
+                raise AuthRefused(403, "Access Denied")
+        return side.accounts[key.account]
+
+    def _serve(
+        self,
+        request: RestRequest,
+        route: tuple[str, str],
+        account: BitmexAccount | None,
+        headers: Mapping[str, str],
+    ) -> RestAnswer:
+        serve = self._routes.get(route[1]) if request.method == "GET" else None
+        if serve is not None:
+            return self._say(200, serve(request.query), headers)
+        handler = self._private.get(route)
+        if handler is None:
+            return self._say(404, self.error_body("Not Found"), headers)
+        if account is None:
+            return self._say(401, self.error_body("Authorization Required"), headers)
+        reply = handler(Params.of(request), account)
+        text = tables.encode(_sorted(reply.body)).encode()
+        if reply.plan.lost:
+            return RestAnswer(LOST_STATUS, b"", is_lost=True)
+        return RestAnswer(200, text, headers, delay_ns=reply.plan.delay_ns)
 
     def _say(self, status: int, body: Any, headers: Mapping[str, str]) -> RestAnswer:
         text = body if isinstance(body, str) else tables.encode(body)
         return RestAnswer(status, text.encode(), headers)
 
-    def _serve(self, request: RestRequest) -> tuple[int, Any]:
-        route = request.path.removeprefix(PREFIX)
-        if any(header.lower() == "api-key" for header in request.headers):
-            return 401, self.error_body("Invalid API Key.")
-        serve = self._routes.get(route)
-        if serve is None and any(
-            route == private or route.startswith(f"{private}/") for private in PRIVATE_ROUTES
-        ):
-            return 401, self.error_body("Authorization Required")
-        if serve is None or request.method != "GET" or not request.path.startswith(PREFIX):
-            return 404, self.error_body("Not Found")
-        try:
-            return 200, serve(request.query)
-        except BadRequest as exc:
-            return 400, self.error_body(exc.message, exc.name)
+    def list_rows(
+        self,
+        rows: Iterable[Row],
+        query: Mapping[str, str],
+        most: int = MAX_COUNT,
+        *,
+        keys: tuple[str, ...] = (),
+        wanted: Mapping[str, Any] | None = None,
+    ) -> list[Row]:
+        """Return the rows that a query asks for, as ``bitmex_lists`` reads it.
+
+        Raises:
+            BadRequest: A parameter makes no sense.
+
+        """
+        return list_rows(rows, query, self._is_of, most, keys, wanted)
 
     # Rows
 
@@ -128,7 +177,7 @@ class BitmexRest:
         symbol = query.get("symbol")
         if not symbol:
             raise BadRequest("'symbol' is a required arg.")
-        depth = self._whole(query, "depth", 25, 1_000_000)
+        depth = whole(query, "depth", 25, 1_000_000)
         market = self._venue.markets.get(symbol)
         rows = [] if market is None else market.book.image(self._venue.now_ns, depth)
         return f"[{','.join(rows)}]"
@@ -138,7 +187,7 @@ class BitmexRest:
         return sorted(rows, key=lambda row: str(row["timestamp"]))
 
     def _prints(self, what: str, query: Mapping[str, str]) -> list[Row]:
-        return self._list(self._merged(what), query, MAX_COUNT_PRINTS)
+        return self.list_rows(self._merged(what), query, MAX_COUNT_PRINTS)
 
     def _buckets(self, query: Mapping[str, str]) -> list[Row]:
         """Return bars, stamped with their ends; a day's only when a whole one is kept."""
@@ -152,41 +201,7 @@ class BitmexRest:
             for bar in market.market.day.bars.bars(now, size_ns)
             if is_partial or bar.start + size_ns <= now
         ]
-        return self._list(sorted(rows, key=lambda row: str(row["timestamp"])), query, MAX_COUNT_PRINTS)
-
-    # List parameters, section 5.1
-
-    def _whole(self, query: Mapping[str, str], name: str, default: int, most: int) -> int:
-        text = query.get(name, "")
-        if not text:
-            return default
-        if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > most:
-            raise BadRequest(f"'{name}' must be a whole number from 0 to {most}.", "ValidationError")
-        return int(text)
-
-    def _list(self, rows: Iterable[Row], query: Mapping[str, str], most: int = MAX_COUNT) -> list[Row]:
-        wanted = self._filter(query)
-        symbol = query.get("symbol", "")
-        since, until = self._moment(query, "startTime"), self._moment(query, "endTime")
-        chosen = [
-            row
-            for row in rows
-            if (not symbol or self._is_of(row["symbol"], symbol))
-            and all(row.get(key) in values for key, values in wanted.items())
-            and (since is None or row["timestamp"] >= since)
-            and (until is None or row["timestamp"] <= until)
-        ]
-        if query.get("reverse", "").lower() in ("true", "1"):
-            chosen.reverse()
-        start = self._whole(query, "start", 0, 100_000_000)
-        chosen = chosen[start : start + self._whole(query, "count", COUNT, most)]
-        columns = [
-            name for name in query.get("columns", "").strip('[]" ').replace('"', "").split(",") if name
-        ]
-        if columns:
-            kept = {"symbol", "timestamp", *(name.strip() for name in columns)}
-            chosen = [{key: value for key, value in row.items() if key in kept} for row in chosen]
-        return chosen
+        return self.list_rows(sorted(rows, key=lambda row: str(row["timestamp"])), query, MAX_COUNT_PRINTS)
 
     def _is_of(self, symbol: str, asked: str) -> bool:
         """Return whether a symbol is the one asked for, or of that root or series (``XBT:quarterly``)."""
@@ -198,26 +213,9 @@ class BitmexRest:
             return False
         return series in ("", "perpetual" if market.contract.expiry is None else "quarterly")
 
-    def _filter(self, query: Mapping[str, str]) -> dict[str, list[Any]]:
-        text = query.get("filter", "")
-        if not text:
-            return {}
-        try:
-            wanted = json.loads(text)
-        except (ValueError, RecursionError):
-            wanted = None
-        if not isinstance(wanted, dict):
-            raise BadRequest("'filter' must be a JSON object.", "ValidationError")
-        return {key: value if isinstance(value, list) else [value] for key, value in wanted.items()}
 
-    def _moment(self, query: Mapping[str, str], name: str) -> str | None:
-        text = query.get(name, "")
-        if not text:
-            return None
-        try:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            return tables.iso(int(moment.timestamp() * 1000) * 1_000_000)
-        except (ValueError, OverflowError, OSError):
-            raise BadRequest(f"'{name}' must be an ISO 8601 time.", "ValidationError") from None
+def _sorted(body: Any) -> Any:
+    """Return rows with their columns in the order of the alphabet, as the new backend answers."""
+    if isinstance(body, list):
+        return [_sorted(row) for row in body]
+    return dict(sorted(body.items())) if isinstance(body, dict) else body

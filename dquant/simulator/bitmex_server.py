@@ -1,11 +1,11 @@
-"""The public side of the simulated BitMEX, without I/O: the interface of ``venue``.
+"""The simulated BitMEX, without I/O: the interface of ``venue``.
 
 In: virtual time, the flow, commands of clients. Out: texts for each connection and REST answers.
 Every change of a book makes a delta (nothing is conflated in ``orderBookL2``, ``quote`` and ``trade``);
 ``_25``, ``_100`` and ``orderBook10`` are throttled. It opens no socket and reads no clock.
 
-Written from the BitMEX fact sheet, sections 1 to 3, 5.5 to 6.7 and 9, frozen at July 2026. Orders,
-accounts and login are not served: private topics and keys are refused as the venue refuses strangers.
+Written from the BitMEX fact sheet, sections 1 to 3, 5.5 to 6.7 and 9, frozen at July 2026. Accounts and
+their tables are in ``bitmex_private``; without accounts every key is refused.
 
 Faults (``faults``): ``gap`` loses the deltas of one change that adds or removes a level, ``duplicate``
 sends them twice, ``crossed`` adds a bid above the best ask that is not there, ``unknown`` changes and
@@ -16,7 +16,7 @@ one book (levels, quotes), not even to a new subscriber of it, and lets it catch
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, groupby
 from operator import attrgetter
 from typing import Any
@@ -25,9 +25,13 @@ from urllib.parse import parse_qs
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import bitmex_instruments as instruments
 from dquant.simulator import bitmex_tables as tables
+from dquant.simulator.bitmex_auth import AuthRefused, credentials_in
 from dquant.simulator.bitmex_books import SIDES, ThrottledWindow
 from dquant.simulator.bitmex_connection import CLOSE_RESTART, BitmexConnection
+from dquant.simulator.bitmex_limits import STRANGER_PER_MINUTE
 from dquant.simulator.bitmex_market import BitmexMarket
+from dquant.simulator.bitmex_private import BitmexPrivate, SimulatedAccount
+from dquant.simulator.bitmex_private_types import PRIVATE_TYPES
 from dquant.simulator.bitmex_rest import BitmexRest
 from dquant.simulator.bitmex_tables import Row
 from dquant.simulator.faults import FaultBoard
@@ -54,21 +58,31 @@ class BitmexServer:
     name = "bitmex"
     ws_paths = ("/realtime",)
 
-    def __init__(self, flow: Flow, faults: FaultBoard | None = None, rest_per_minute: int = 30) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        faults: FaultBoard | None = None,
+        rest_per_minute: int = STRANGER_PER_MINUTE,
+        accounts: Sequence[SimulatedAccount] = (),
+    ) -> None:
         self.flow = flow
         self.faults = FaultBoard() if faults is None else faults
         self.counters: Counter[str] = Counter()
-        self.now_ns, self._real_ns = flow.now_ns, 0
+        self.now_ns, self.real_ns = flow.now_ns, 0
+        self.start_ns = flow.now_ns
+        self.private = BitmexPrivate(flow, self.faults, accounts)
         self.markets: dict[str, BitmexMarket] = {}
         for contract in instruments.contracts(self.now_ns):
             self.markets[contract.symbol] = BitmexMarket(contract, flow, self.now_ns)
+            self.private.list_market(self.markets[contract.symbol])
+        self.private.open_accounts(self.now_ns)
         self.indices = {
             symbol: instruments.index_row(symbol, self._index(symbol), self.now_ns)
             for symbol in instruments.INDICES
         }
         self.gone: dict[str, Row] = {}  # instrument rows of settled futures
         self.settlements: deque[Row] = deque(maxlen=20)
-        self._rest = BitmexRest(self, rest_per_minute)
+        self.rest = BitmexRest(self, rest_per_minute)
         self._connections: dict[str, BitmexConnection] = {}
         self._listeners: dict[str, dict[BitmexConnection, None]] = {}  # by topic
         self._waiting: list[tuple[BitmexConnection, str]] = []  # partials of frozen books
@@ -83,23 +97,31 @@ class BitmexServer:
         self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
     ) -> BitmexConnection | Refusal:
         """Take a new connection: the welcome first, then what the query string subscribes to."""
-        self._real_ns = real_ns
+        self.real_ns = real_ns
         if self.faults.holds("refuse", real_ns):
             self.counters["refused"] += 1
             return Refusal(503, "Service Unavailable")
         if path not in self.ws_paths:
-            return Refusal(404, tables.encode(self._rest.error_body("Not Found")))
+            return Refusal(404, tables.encode(self.rest.error_body("Not Found")))
         params = parse_qs(query, keep_blank_values=True, max_num_fields=None)
-        if any(key.startswith("api-") for key in params):
-            return Refusal(401, tables.encode(self._rest.error_body("Invalid API Key.")))
+        account = None
+        credentials = credentials_in(headers or {}) or credentials_in(
+            {name: values[0] for name, values in params.items()}
+        )
+        if credentials is not None:
+            try:
+                account = self.login(credentials)
+            except AuthRefused as exc:
+                return Refusal(401, tables.encode(self.rest.error_body(exc.message)))
         while self._connect_times and self._connect_times[0] <= real_ns - HOUR_NS:
             self._connect_times.popleft()
         if len(self._connect_times) >= CONNECTS_PER_HOUR:
             self.counters["refused"] += 1
-            body = self._rest.error_body("Rate limit exceeded, retry in 1 seconds.", "RateLimitError")
+            body = self.rest.error_body("Rate limit exceeded, retry in 1 seconds.", "RateLimitError")
             return Refusal(429, tables.encode(body))
         self._connect_times.append(real_ns)
-        connection = BitmexConnection(f"bitmex-{next(self._conn_numbers)}", self, self._is_silent)
+        conn_id = f"bitmex-{next(self._conn_numbers)}"
+        connection = BitmexConnection(conn_id, self, self._is_silent, account)
         self._connections[connection.conn_id] = connection
         self.counters["connections"] += 1
         remaining = CONNECTS_PER_HOUR - len(self._connect_times)
@@ -121,7 +143,7 @@ class BitmexServer:
 
     def publish(self, now_ns: int, real_ns: int) -> None:
         """Tell every subscriber what has happened up to now; call it after ``flow.advance(now_ns)``."""
-        self.now_ns, self._real_ns = max(now_ns, self.now_ns), real_ns
+        self.now_ns, self.real_ns = max(now_ns, self.now_ns), real_ns
         self._spoil_connections()
         throttled, priced, slow = (
             self._is_due("throttled", THROTTLE_NS),
@@ -138,6 +160,7 @@ class BitmexServer:
                 self.open_topic(connection, topic)
         if slow:
             self._publish_indices()
+        self.private.publish(self.now_ns, real_ns)
         for market in list(self.markets.values()):
             if market.contract.expiry is not None and market.contract.expiry <= self.now_ns:
                 self._settle(market)
@@ -146,9 +169,9 @@ class BitmexServer:
         """Answer a REST request."""
         self.now_ns = max(now_ns, self.now_ns)
         self.counters["rest"] += 1
-        if self.faults.holds("refuse", self._real_ns):
-            return self._rest.overloaded()
-        return self._rest.answer(request, self.now_ns, self._real_ns)
+        if self.faults.holds("refuse", self.real_ns):
+            return self.rest.overloaded()
+        return self.rest.answer(request, self.now_ns, self.real_ns)
 
     def truth(self) -> dict[str, Any]:
         """Return the true top of book of each contract."""
@@ -170,14 +193,22 @@ class BitmexServer:
         """Send the partial of a topic, and from now on its deltas."""
         self.counters["subscribes"] += 1
         table, _, symbol = topic.partition(":")
+        if table in PRIVATE_TYPES:
+            assert connection.account is not None, "the connection asks for private tables of an account only"
+            self.private.open_topic(connection, connection.account, topic, self.real_ns)
+            return
         if table in tables.POOL_TABLES - {"trade"} and self._is_frozen(symbol):
             self._waiting.append((connection, topic))
             return
-        connection.send(self._partial(topic), self._real_ns)
+        connection.send(self._partial(topic), self.real_ns)
         self._listeners.setdefault(topic, {})[connection] = None
 
     def close_topic(self, connection: BitmexConnection, topic: str) -> None:
         """Stop sending a topic; windows that nobody looks through any more are forgotten."""
+        if topic.partition(":")[0] in PRIVATE_TYPES:
+            assert connection.account is not None
+            self.private.close_topic(connection, connection.account, topic)
+            return
         self._waiting = [entry for entry in self._waiting if entry != (connection, topic)]
         listeners = self._listeners.get(topic, {})
         listeners.pop(connection, None)
@@ -188,6 +219,20 @@ class BitmexServer:
             for table in list(market.windows):
                 if not self._is_heard(table, market.symbol):
                     del market.windows[table]
+
+    def login(self, credentials: tuple[Any, Any, Any]) -> int:
+        """Return the account of a websocket login.
+
+        Raises:
+            AuthRefused: Key, time or signature are not right.
+
+        """
+        skewed_s = (self.now_ns + self.faults.skew_ns(self.real_ns)) // NS_PER_S
+        return self.private.keys.check_websocket(credentials, skewed_s).account
+
+    def cancel_all_after(self, account: int, timeout_ms: int) -> Row:
+        """Set the dead-man's switch of an account; return what the ack says."""
+        return self.private.set_dead_man(self.private.accounts[account], timeout_ms, self.now_ns)
 
     def early_delta(self, topic: str) -> str | None:
         """Return an update that overtakes the partial of this topic, if the fault ``early`` asks for one."""
@@ -251,7 +296,7 @@ class BitmexServer:
         of_symbol = self._listeners.get(f"{table}:{symbol}", {})
         listeners = of_symbol | self._listeners.get(table, {})
         for connection in listeners:
-            connection.send(text, self._real_ns)
+            connection.send(text, self.real_ns)
         self.counters["frames"] += len(listeners)
 
     def _tell_rows(self, table: str, symbol: str, action: str, rows: Iterable[Row]) -> None:
@@ -302,7 +347,7 @@ class BitmexServer:
                 if topic in self._listeners:
                     text = self._partial(topic)
                     for connection in self._listeners[topic]:
-                        connection.send(text, self._real_ns)
+                        connection.send(text, self.real_ns)
         quote = market.new_quote(self.now_ns)
         if quote is not None:
             self._tell_rows("quote", market.symbol, "insert", [quote])
@@ -310,7 +355,7 @@ class BitmexServer:
     # Faults
 
     def _is_frozen(self, symbol: str) -> bool:
-        return symbol in self.markets and self.faults.holds("freeze", self._real_ns, symbol)
+        return symbol in self.markets and self.faults.holds("freeze", self.real_ns, symbol)
 
     def _is_silent(self, real_ns: int, conn_id: str) -> bool:
         return self.faults.holds("silent", real_ns, None, conn_id)
@@ -323,16 +368,18 @@ class BitmexServer:
         while (fault := self.faults.take("notice")) is not None:
             for connection in self.connections():
                 if fault.bites(None, connection.conn_id):
-                    connection.close_at_ns = self._real_ns + int(fault.seconds * NS_PER_S)
+                    connection.close_at_ns = self.real_ns + int(
+                        (60.0 if fault.seconds is None else fault.seconds) * NS_PER_S
+                    )
         for connection in self.connections():
-            if connection.close_at_ns is not None and connection.close_at_ns <= self._real_ns:
+            if connection.close_at_ns is not None and connection.close_at_ns <= self.real_ns:
                 connection.close(CLOSE_RESTART, "Service restart")
 
     def _tell_levels(self, table: str, market: BitmexMarket, ts: int, rows: dict[str, list[str]]) -> None:
         """Send the deltas of one change of a book, unless a fault spoils them."""
         symbol = market.symbol
         frames = [tables.delta(table, action, texts) for action, texts in rows.items()]
-        if self.faults.active(self._real_ns):
+        if self.faults.active(self.real_ns):
             if ("insert" in rows or "delete" in rows) and self.faults.take("gap", symbol):
                 return
             frames = self._spoil_levels(table, market, ts, rows, frames)
@@ -390,6 +437,7 @@ class BitmexServer:
         if funding is not None:
             self._tell_rows("funding", market.symbol, "insert", [funding])
             self._note("funding", market.symbol, rate=funding["fundingRate"])
+            self.private.pay_funding(market.symbol, funding["fundingRate"])
         changes: list[tuple[int, Row]] = []
         if traded:
             changes.append((self.now_ns, market.last_fields()))
@@ -440,10 +488,12 @@ class BitmexServer:
         if len(self.gone) > GONE_LIMIT:
             del self.gone[next(iter(self.gone))]
         del self.markets[symbol]
+        self.private.delist(symbol)
         self.flow.remove(symbol)
         contract = instruments.quarterly_future(self.now_ns)
         successor = BitmexMarket(contract, self.flow, self.now_ns)
         self.markets[contract.symbol] = successor
+        self.private.list_market(successor)
         self._tell_rows("instrument", contract.symbol, "insert", [successor.row])
         self._note("settlement", symbol, price=settlement["settledPrice"], listed=contract.symbol)
 
