@@ -56,6 +56,20 @@ def expiries_at(now: int) -> dict[str, int]:
     }
 
 
+def end_of(alias: str, expiry: int, now: int) -> int:
+    """Return when ``alias`` stops standing for the contract of this expiry.
+
+    Only this week's contract ends by its own expiry. The others live on under a nearer alias: each
+    Friday next week's becomes this week's.
+    """
+    if expiry_of(alias, now) != expiry:
+        return now
+    friday = expiry_of("this_week", now)
+    while expiry_of(alias, friday) == expiry:
+        friday = expiry_of("this_week", friday)
+    return friday
+
+
 def contract_of(alias: str, instruments: Iterable[Instrument], now: int) -> Instrument | None:
     """Return the contract that ``alias`` stands for at ``now``, or ``None`` while it is not listed."""
     expiry = expiry_of(alias, now)

@@ -2,9 +2,10 @@
 
 It owns clock and sockets (through ``conversation``) and asks REST for the instruments
 before each connection, so that a market name finds today's contract without a restart.
-A dated contract ends at its expiry: the conversation is left with the reason ``rolling``
-and the next one waits until the alias has a listed contract (fact sheet ``okx-v5``
-section 6: listed at 08:10 UTC, ten minutes after delivery).
+A dated contract is left when the market's alias moves on to the next one: for this week's that
+is its expiry, for the others the Friday on which they get a nearer alias. The reason is
+``rolling``, and the next conversation waits until the alias has a listed contract (fact
+sheet ``okx-v5`` section 6: listed at 08:10 UTC, ten minutes after delivery).
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from dquant.constants import NS_PER_S
 from dquant.errors import MarketError, MarketUnreachable
 from dquant.markets.conversation import TICK_S, ConnectionSettings, Conversation, Keeper
 from dquant.markets.face import MarketSink, MarketSpec
-from dquant.markets.okex._okex_expiry import contract_of
+from dquant.markets.okex._okex_expiry import contract_of, end_of
 from dquant.markets.okex._okex_future_rest import OkexFutureRest
 from dquant.markets.okex._okex_protocol import BOOK_CHANNEL, TRANSIENT_CODES, OkexPublicProtocol
 from dquant.model.book import Levels
@@ -63,6 +64,8 @@ class OkexFutureWs:
         self._channels = list(channels)
         self._listed: list[Instrument] = []
         self._offset_ns = 0  # venue's clock minus ours
+        self._seen_ns = 0  # the venue's clock was at least here, by what it said
+        self._end_ns = FOR_EVER  # of the alias's standing for ``_instrument``, by the venue's clock
         self._is_rolling = False
         self._keeper = Keeper(
             spec.name, settings, self._open, self._on_active, sink.on_connected, self._on_down
@@ -130,6 +133,7 @@ class OkexFutureWs:
 
     def _on_active(self, conversation: Conversation) -> None:
         self._instrument = conversation.instrument
+        self._end_ns = self._end_of(conversation.instrument)
         self._is_rolling = False
         self._sink.on_instrument(conversation.instrument)
         conversation.repeat(self._sink.price)
@@ -144,9 +148,7 @@ class OkexFutureWs:
         """
         while True:
             known = self._instrument
-            is_known_alive = known is not None and not (
-                self._is_rolling or self._ns_to_expiry(known, now_ns()) <= 0
-            )
+            is_known_alive = not self._is_rolling and self._ns_to_end(now_ns()) > 0
             try:
                 self._listed = await self._rest.instruments(self._spec.kind, self._spec.family)
                 answered_at = now_ns()
@@ -156,7 +158,7 @@ class OkexFutureWs:
                     raise
                 return known  # a REST fault must not keep a working websocket from us
             self._rows_quarantined += self._rest.take_quarantined()
-            found = self._choose(now_ns() + self._offset_ns)
+            found = self._choose(self._venue_ns(now_ns()))
             if found is not None and found.state not in NOT_YET_STATES + ENDED_STATES:
                 return found
             nothing = f"no listed contract of {self._spec.title} yet"
@@ -184,15 +186,22 @@ class OkexFutureWs:
             )
         return found
 
-    def _ns_to_expiry(self, instrument: Instrument, now: int) -> int:
-        """Return how long the venue's clock has to go; perpetuals never get there."""
-        return FOR_EVER if instrument.expiry is None else instrument.expiry - now - self._offset_ns
+    def _venue_ns(self, now: int) -> int:
+        return max(now + self._offset_ns, self._seen_ns)
+
+    def _end_of(self, instrument: Instrument) -> int:
+        if self._spec.alias is None or instrument.expiry is None:
+            return FOR_EVER
+        return end_of(self._spec.alias, instrument.expiry, self._venue_ns(now_ns()))
+
+    def _ns_to_end(self, now: int) -> int:
+        return self._end_ns - self._venue_ns(now)
 
     def _roll(self, conversation: Conversation) -> None:
         if conversation.is_heard:
             self._is_rolling = True
             conversation.close("rolling")
-            self._sink.on_down("rolling", f"{conversation.instrument.inst_id} expired")
+            self._sink.on_down("rolling", f"the time of {conversation.instrument.inst_id} is over")
 
     # -- what the conversation says ------------------------------------------------------------
 
@@ -200,10 +209,10 @@ class OkexFutureWs:
         if not conversation.is_heard:
             return  # a successor is heard when it has taken over
         if isinstance(event, InstrumentState):
+            if event.state in ENDED_STATES:
+                self._note_expiry(conversation, event.inst_id)
             if event.inst_id != conversation.instrument.inst_id:
                 return
-            if event.state in ENDED_STATES:
-                self._roll(conversation)
         self._sink.on_event(event)
         if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
             logger.warning(
@@ -218,8 +227,21 @@ class OkexFutureWs:
                 self._sink.on_down("subscription refused", f"{event.code} {event.message}")
                 conversation.close("subscription refused")
 
+    def _note_expiry(self, conversation: Conversation, inst_id: str) -> None:
+        """Note that some contract expired, which is when aliases move on."""
+        if inst_id == conversation.instrument.inst_id:
+            self._roll(conversation)
+            return
+        for instrument in self._listed:
+            if instrument.inst_id == inst_id and instrument.expiry is not None:
+                self._seen_ns = max(self._seen_ns, instrument.expiry)
+                self._on_tick(conversation, now_ns())
+
     def _on_tick(self, conversation: Conversation, now: int) -> None:
-        left_ns = self._ns_to_expiry(conversation.instrument, now)
+        if not conversation.is_heard:
+            return
+        self._seen_ns = max(self._seen_ns, self._sink.price.ts_event)
+        left_ns = self._ns_to_end(now)
         if left_ns <= 0:
             self._roll(conversation)
         elif left_ns < 2 * TICK_S * NS_PER_S:
