@@ -1,8 +1,9 @@
 """One client's websocket at the simulated OKX: requests in, acks, errors and pushes out. No I/O.
 
-Written from the fact sheet, section 2: one ack an element, errors by code without ``arg``, text ``ping``,
-480 requests an hour, close 4004 after 30 s in which nothing was pushed. What a subscription means is
-the venue's business (``okex_server``); the connection knows which URL carries which channel.
+Written from the fact sheet, sections 2 and 8.3: one ack an element, errors by code without ``arg``, text
+``ping``, 480 requests an hour, close 4004 after 30 s in which nothing was pushed; trading operations after a
+login on the private URL. What a subscription or an order means is the venue's business (``okex_server``);
+the connection knows which URL carries what.
 
 Times are real time, ns: housekeeping does not speed up with the market's clock.
 """
@@ -14,12 +15,16 @@ from typing import Any, Protocol
 
 from dquant.constants import NS_PER_S
 from dquant.simulator import okex_messages as messages
-from dquant.simulator.okex_login import LoginRejected, Secrets, check_login
+from dquant.simulator.okex_errors import OkexError
+from dquant.simulator.okex_login import KeyRing, LoginRejected, check_login
+from dquant.simulator.okex_private import COUNTED, OkexPrivate
+from dquant.simulator.okex_trade import OPERATIONS, Answer
 
 MAX_FRAME = 64 * 1024  # bytes of a request
 REQUESTS_PER_HOUR = 480
 _HOUR_NS = 3600 * NS_PER_S
 _SILENCE_NS = 30 * NS_PER_S
+_WORK_US = 900  # between inTime and outTime
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 
 Subscription = tuple[str, str]  # channel, and what it is of: instrument, index, type or nothing
@@ -28,8 +33,12 @@ Subscription = tuple[str, str]  # channel, and what it is of: instrument, index,
 class OkexHost(Protocol):
     """What a connection asks of its venue."""
 
-    secrets: Secrets
+    keys: KeyRing
     data_before_ack: bool
+    push_before_ack: bool
+    is_vip: bool
+    now_ns: int
+    private: OkexPrivate
 
     def now_ms(self) -> int:
         """Return virtual time, ms."""
@@ -45,6 +54,12 @@ class OkexHost(Protocol):
 
     def count(self, what: str) -> None:
         """Count something that happened."""
+
+    def operate(self, account: str, operation: str, args: Any, exp_time: Any, real_ns: int) -> Answer:
+        """Do a trading operation; raises ``OkexError`` where it is refused as a whole."""
+
+    def tell(self, real_ns: int) -> None:
+        """Push what trading set off to whoever listens."""
 
 
 class OkexConnection:
@@ -63,12 +78,14 @@ class OkexConnection:
         self.close_code: int | None = None
         self.close_reason = ""
         self.is_logged_in = False
+        self.account = ""  # whose login it is
         self.subscribed: dict[Subscription, dict[str, Any]] = {}
         self._host = host
         self._outgoing: list[str] = []
         self._pushed_ns = real_ns
         self._requests: deque[int] = deque()
         self._close_at_ns: int | None = None
+        self._late: list[tuple[int, str]] = []  # answers that a fault keeps back until then (virtual time)
 
     def receive_text(self, text: str, real_ns: int) -> None:
         """Take one text frame of the client."""
@@ -94,6 +111,8 @@ class OkexConnection:
         op, args = request["op"], request.get("args")
         if op == "ping" or (op in ("subscribe", "unsubscribe", "login") and not isinstance(args, list)):
             self._refuse("60012", f"Invalid request: {text}", request_id)
+        elif op in OPERATIONS or op == "mass-cancel":
+            self._operate(op, request, request_id, real_ns)
         elif op not in ("subscribe", "unsubscribe", "login"):
             self._refuse("60019", messages.ERRORS["60019"].format(op), request_id)
         elif not args:
@@ -131,7 +150,12 @@ class OkexConnection:
         self._close_at_ns = real_ns + int(seconds * NS_PER_S)
 
     def keep_house(self, real_ns: int) -> None:
-        """Close what has been silent for 30 s, or was told to go."""
+        """Close what has been silent for 30 s, or was told to go; say what was kept back."""
+        if self._late:
+            due = [text for due_ns, text in self._late if due_ns <= self._host.now_ns]
+            self._late = [entry for entry in self._late if entry[0] > self._host.now_ns]
+            for text in due:
+                self.push(text, real_ns)
         if self._close_at_ns is not None and real_ns >= self._close_at_ns:
             self.close(1001, "service upgrade")
         elif real_ns - self._pushed_ns >= _SILENCE_NS:
@@ -159,11 +183,18 @@ class OkexConnection:
         if refusal is not None:
             self._refuse(refusal, messages.ERRORS[refusal], request_id)
             return
-        subscription = self._host.resolve(channel, arg) if channel in self._carried() else None
+        subscription = None
+        if self.kind == "private":
+            subscription = self._host.private.resolve(channel, arg)
+        elif channel in self._carried():
+            subscription = self._host.resolve(channel, arg)
         if subscription is None:
             self._refuse("60018", messages.wrong_channel(arg), request_id)
             return
         text = messages.ack(op, arg, self.conn_id, request_id)
+        if self.kind == "private":
+            self._change_private(op, subscription, arg, text, real_ns)
+            return
         if op == "subscribe":
             self.subscribed[subscription] = arg
             if not self._host.data_before_ack:
@@ -176,6 +207,72 @@ class OkexConnection:
         if self.subscribed.pop(subscription, None) is not None:
             self._host.unsubscribed(self, subscription)
 
+    def _change_private(
+        self, op: str, subscription: Subscription, arg: dict[str, Any], text: str, real_ns: int
+    ) -> None:
+        """Change a private subscription; one too many of its channel is acked and then ended."""
+        private, channel = self._host.private, subscription[0]
+        if op == "unsubscribe":
+            self.push(text, real_ns)
+            if self.subscribed.pop(subscription, None) is not None:
+                private.unsubscribed(self, subscription)
+            return
+        is_full = channel in COUNTED and private.is_full(self, channel)
+        if is_full:
+            self.push(text, real_ns)
+            self.push(private.count_text(self, channel, is_error=True), real_ns)
+            return
+        self.subscribed[subscription] = arg
+        private.subscribed(self, subscription, arg, self._host.now_ns)
+        if self._host.data_before_ack:
+            private.first_push(self, subscription, real_ns)
+        self.push(text, real_ns)
+        self.push(private.count_text(self, channel, is_error=False), real_ns)
+        if not self._host.data_before_ack:
+            private.first_push(self, subscription, real_ns)
+
+    def _operate(self, op: str, request: dict[str, Any], request_id: str | None, real_ns: int) -> None:
+        """Do a trading operation and answer it; what it sets off is pushed right after."""
+        if self.kind != "private":
+            self._refuse("60028", messages.ERRORS["60028"], request_id)
+        elif not self.is_logged_in:
+            self._refuse("60011", messages.ERRORS["60011"], request_id)
+        elif request_id is None:
+            self._refuse("60027", messages.ERRORS["60027"].format("id"), None)
+        else:
+            in_us = self._host.now_ns // 1_000
+            try:
+                answer = self._host.operate(
+                    self.account, op, request.get("args"), request.get("expTime"), real_ns
+                )
+            except OkexError as exc:
+                answer = Answer([], exc.code, exc.message)
+            frame = {
+                "id": request_id,
+                "op": op,
+                "data": answer.rows,
+                "code": answer.code,
+                "msg": answer.message,
+            }
+            self._acknowledge(
+                messages.dump({**frame, "inTime": str(in_us), "outTime": str(in_us + _WORK_US)}),
+                answer,
+                real_ns,
+            )
+            self._host.tell(real_ns)
+
+    def _acknowledge(self, text: str, answer: Answer, real_ns: int) -> None:
+        plan = answer.plan
+        if plan.after_events or self._host.push_before_ack:
+            self._host.tell(real_ns)
+        if plan.lost:
+            return
+        for _ in range(2 if plan.twice else 1):
+            if plan.delay_ns:
+                self._late.append((self._host.now_ns + plan.delay_ns, text))
+            else:
+                self.push(text, real_ns)
+
     def _carried(self) -> frozenset[str]:
         if self.kind == "public":
             return messages.PUBLIC_CHANNELS
@@ -187,6 +284,8 @@ class OkexConnection:
             return "64002"
         if self.kind == "private" and channel in messages.PRIVATE_CHANNELS and not self.is_logged_in:
             return "60011"
+        if self.kind == "private" and channel == "fills" and not self._host.is_vip:
+            return "64003"
         if self.kind == "public" and channel in messages.TIER_CHANNELS:
             return "64003" if self.is_logged_in else "60011"
         return None
@@ -195,11 +294,11 @@ class OkexConnection:
         try:
             if self.is_logged_in:
                 raise LoginRejected("60031")
-            check_login(arg, self._host.secrets, self._host.now_ms())
+            secrets = check_login(arg, self._host.keys, self._host.now_ms())
         except LoginRejected as exc:
             self._refuse(exc.code, messages.ERRORS[exc.code], request_id)
             return
-        self.is_logged_in = True
+        self.is_logged_in, self.account = True, secrets.account
         frame = {"event": "login", "code": "0", "msg": "", "connId": self.conn_id}
         self.push(messages.dump(frame if request_id is None else {"id": request_id, **frame}), real_ns)
 

@@ -1,16 +1,26 @@
-"""Whether a websocket login at the simulated OKX is what the guide asks for (fact sheet, section 3).
+"""Whether a login or a request at the simulated OKX is signed as the guide asks (fact sheet, section 3).
 
-The signature is Base64(HMAC-SHA256(secret, timestamp + "GET" + "/users/self/verify")), the timestamp Unix
-seconds, at most 30 s from the venue's clock.
+The signature is Base64(HMAC-SHA256(secret, timestamp + method + path with query + body)). A websocket login
+signs ``GET/users/self/verify`` with Unix seconds, a REST request its own with ISO 8601 UTC milliseconds; the
+timestamp may be 30 s from the venue's clock.
+
+In: what came over the wire and the venue's time, ms. Out: the account's keys, or a refusal by code.
 """
 
 import base64
 import hashlib
 import hmac
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from dquant.simulator.okex_errors import OkexError
+from dquant.simulator.venue import RestRequest
+
 _WINDOW_MS = 30_000
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,10 @@ class Secrets:
     api_key: str
     secret: str = field(repr=False)
     passphrase: str = field(default="", repr=False)
+    account: str = "main"
+
+
+KeyRing = Mapping[str, Secrets]  # by API key
 
 
 class LoginRejected(Exception):
@@ -30,16 +44,24 @@ class LoginRejected(Exception):
         super().__init__(code)
 
 
-def check_login(arg: Any, secrets: Secrets, now_ms: int) -> None:
-    """Check the one element of a login's ``args``.
+def sign(secret: str, text: str | bytes) -> str:
+    """Return the signature of a pre-hash text."""
+    data = text if isinstance(text, bytes) else text.encode()
+    return base64.b64encode(hmac.new(secret.encode(), data, hashlib.sha256).digest()).decode()
+
+
+def check_login(arg: Any, keys: KeyRing, now_ms: int) -> Secrets:
+    """Check the one element of a login's ``args``; return whose it is.
 
     Raises:
-        LoginRejected: It is not this account's, or not now.
+        LoginRejected: It is nobody's, or not now.
 
     """
     if not isinstance(arg, dict):
         raise LoginRejected("60013")
-    if arg.get("apiKey") != secrets.api_key:
+    api_key = arg.get("apiKey")
+    secrets = keys.get(api_key) if isinstance(api_key, str) else None
+    if secrets is None:
         raise LoginRejected("60005")
     if arg.get("passphrase") != secrets.passphrase:
         raise LoginRejected("60024")
@@ -48,8 +70,60 @@ def check_login(arg: Any, secrets: Secrets, now_ms: int) -> None:
         raise LoginRejected("60004")
     if len(timestamp) > 12 or abs(int(timestamp) * 1000 - now_ms) > _WINDOW_MS:
         raise LoginRejected("60006")
-    text = f"{timestamp}GET/users/self/verify".encode()
-    expected = base64.b64encode(hmac.new(secrets.secret.encode(), text, hashlib.sha256).digest()).decode()
-    sign = arg.get("sign")
-    if not isinstance(sign, str) or not hmac.compare_digest(sign.encode(), expected.encode()):
+    expected = sign(secrets.secret, f"{timestamp}GET/users/self/verify")
+    given = arg.get("sign")
+    if not isinstance(given, str) or not _equal(given, expected):
         raise LoginRejected("60007")
+    return secrets
+
+
+def check_request(request: RestRequest, keys: KeyRing, now_ms: int) -> Secrets:
+    """Check the four headers of a private request; return whose it is.
+
+    Raises:
+        OkexError: 50103 to 50107, 50102 and 50111 to 50113 with HTTP 401, 50006.
+
+    """
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    given = {}
+    for name, code in (("key", "50103"), ("passphrase", "50104"), ("sign", "50106"), ("timestamp", "50107")):
+        given[name] = headers.get(f"ok-access-{name}", "")
+        if not given[name]:
+            raise OkexError(code)
+    secrets = keys.get(given["key"])
+    if secrets is None:
+        raise OkexError("50111")
+    asked_ms = _time_ms(given["timestamp"])
+    if abs(asked_ms - now_ms) > _WINDOW_MS:
+        raise OkexError("50102")
+    target = request.target or request.path
+    text = f"{given['timestamp']}{request.method}{target}".encode("utf-8", "surrogateescape") + request.body
+    if not _equal(given["sign"], sign(secrets.secret, text)):
+        raise OkexError("50113")
+    if not _equal(given["passphrase"], secrets.passphrase):
+        raise OkexError("50105")
+    kind = headers.get("content-type", "application/json")
+    if request.method == "POST" and "json" not in kind.lower():
+        raise OkexError("50006")
+    return secrets
+
+
+def _equal(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
+
+
+def _time_ms(text: str) -> int:
+    """Return the time of a header, ms.
+
+    Raises:
+        OkexError: 50112.
+
+    """
+    found = _ISO.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError(text)
+        seconds = int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise OkexError("50112") from None
+    return seconds * 1000 + int(float(found[2] or 0) * 1000)

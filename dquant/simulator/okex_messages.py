@@ -43,6 +43,7 @@ ERRORS = {
     "60014": "Requests too frequent.",
     "60019": "Invalid op: {0}",
     "60024": "Wrong passphrase",
+    "60027": "Parameter {0} can not be empty.",
     "60028": "The current operation is not supported by this URL. "
     "Please use the correct URL for the operation.",
     "60031": "The WebSocket endpoint does not allow multiple or repeated logins.",

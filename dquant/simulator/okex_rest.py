@@ -11,6 +11,7 @@ from dquant.constants import NS_PER_MS
 from dquant.simulator import okex_data as data
 from dquant.simulator import okex_history as history
 from dquant.simulator.flow_book import ASK, BID
+from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_messages import dump
@@ -40,12 +41,11 @@ class RestHost(Protocol):
         """Return the names of the indices."""
 
 
-class RestError(Exception):
-    """An answer in the venue's error envelope."""
+class RestError(OkexError):
+    """An answer in the venue's error envelope, in words of its own."""
 
     def __init__(self, code: str, message: str, status: int = 200) -> None:
-        self.code, self.message, self.status = code, message, status
-        super().__init__(f"{code}: {message}")
+        super().__init__(code, message=message, status=status)
 
 
 class OkexRest:
@@ -80,10 +80,19 @@ class OkexRest:
             if endpoint is None or request.method != "GET" or not request.path.startswith("/api/v5/"):
                 raise RestError("404", "Invalid endpoint", 404)
             rows = endpoint(request.query, now_ns)
-        except RestError as exc:
+        except OkexError as exc:
             body = dump({"code": exc.code, "data": [], "msg": exc.message})
             return RestAnswer(exc.status, body.encode())
         return RestAnswer(200, dump({"code": "0", "data": rows, "msg": ""}).encode())
+
+    def instruments(self, query: Query) -> Rows:
+        """Return the instruments of a query; the private twin of the endpoint asks too.
+
+        Raises:
+            RestError: It names none.
+
+        """
+        return self._instruments(query, 0)
 
     # What a query names
 

@@ -1,24 +1,29 @@
-"""The simulated OKX v5, public side, without I/O: listings, subscriptions, the roll, faults.
+"""The simulated OKX v5 without I/O: listings, subscriptions, the roll, faults; accounts and trading.
 
 Implements ``venue.Venue``. Requests come in through ``OkexConnection`` and ``answer``; ``publish`` brings
-every listener up to a time of the flow. Written from the fact sheet, sections 2 to 7 and 14. Trading is
-not served.
+every listener up to a time of the flow. Orders and money are the engine's (``exchange``), their spelling is
+that of ``okex_trade``, ``okex_private`` and ``okex_private_rest``. Written from the fact sheet, sections 2 to
+11 and 14.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import okex_data as data
+from dquant.simulator.exchange import Exchange
 from dquant.simulator.faults import Fault, FaultBoard
 from dquant.simulator.flow import Flow
+from dquant.simulator.okex_account import AccountSettings
 from dquant.simulator.okex_connection import OkexConnection, Subscription
+from dquant.simulator.okex_contracts import COINS, FUNDS
+from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing, next_change_ns, universe
-from dquant.simulator.okex_login import Secrets
+from dquant.simulator.okex_login import KeyRing, Secrets, check_request
 from dquant.simulator.okex_messages import (
     BOOK_CHANNELS,
     DERIVATIVE_CHANNELS,
@@ -26,13 +31,18 @@ from dquant.simulator.okex_messages import (
     INSTRUMENT_CHANNELS,
     TIER_CHANNELS,
     TYPE_CHANNELS,
+    dump,
     push,
 )
+from dquant.simulator.okex_private import OkexPrivate, PushOptions
+from dquant.simulator.okex_private_rest import PREFIXES, OkexPrivateRest
 from dquant.simulator.okex_rest import OkexRest
+from dquant.simulator.okex_trade import Answer, OkexDesk, TradeOptions, demo_code
 from dquant.simulator.units import fixed
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
 
 _WS_PATHS = {f"/ws/v5/{kind}": kind for kind in ("public", "private", "business")}
+_FIRST_UID = 447_058_923_436_195
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
 # REST says these of an instrument, the instruments channel does not (docs page of 2026-06-27).
 _REST_ONLY = frozenset(
@@ -50,12 +60,24 @@ class OkexOptions:
         has_alias: False leaves ``alias`` out of the instruments, as the venue announced.
         data_before_ack: The first push comes before the ack of its subscription.
         connections_per_second: More are refused; 0 is no limit.
+        push_before_ack: What an order sets off is pushed before its operation is answered.
+        is_vip: The fills channel is open.
+        limit_status: HTTP status of 50011: 429 or 200.
+        account_level: acctLv of new accounts: 1 spot, 2 futures, 3 multi-currency.
+        trade: How trading differs.
+        pushes: How private pushes differ.
 
     """
 
     has_alias: bool = True
     data_before_ack: bool = False
     connections_per_second: int = 0
+    push_before_ack: bool = False
+    is_vip: bool = False
+    limit_status: int = 429
+    account_level: str = "2"
+    trade: TradeOptions = field(default_factory=TradeOptions)
+    pushes: PushOptions = field(default_factory=PushOptions)
 
 
 class OkexServer:
@@ -63,7 +85,7 @@ class OkexServer:
 
     Args:
         flow: The market; this venue's instruments are added to it.
-        secrets: The keys that may log in.
+        secrets: The keys that may log in; each account is opened with ``FUNDS``.
         options: How it differs from the usual.
 
     """
@@ -71,10 +93,14 @@ class OkexServer:
     name = "okex"
     ws_paths = tuple(_WS_PATHS)
 
-    def __init__(self, flow: Flow, secrets: Secrets, options: OkexOptions | None = None) -> None:
-        self.secrets = secrets
+    def __init__(
+        self, flow: Flow, secrets: Secrets | Sequence[Secrets], options: OkexOptions | None = None
+    ) -> None:
+        all_secrets = [secrets] if isinstance(secrets, Secrets) else list(secrets)
+        self.keys: KeyRing = {one.api_key: one for one in all_secrets}
         self.options = options or OkexOptions()
         self.data_before_ack = self.options.data_before_ack
+        self.push_before_ack, self.is_vip = self.options.push_before_ack, self.options.is_vip
         self.faults = FaultBoard()
         self.counters: Counter[str] = Counter()
         self.now_ns, self._real_ns = flow.now_ns, 0
@@ -94,7 +120,17 @@ class OkexServer:
         self._index_slot = self._estimate_slot = 0
         self._notes: list[dict[str, Any]] = []
         self._next_listing_ns = 0
+        self.exchange = Exchange("okex", flow, COINS)
+        settings = {}
+        for number, account in enumerate(dict.fromkeys(one.account for one in all_secrets)):
+            settings[account] = AccountSettings(str(_FIRST_UID + number), self.options.account_level)
+            self.exchange.open_account(account, FUNDS)
+        self.desk = OkexDesk(self, self.exchange, settings, self.options.trade)
+        self.private = OkexPrivate(self.desk, self.options.pushes)
+        self._shows_demo_codes = False
+        self._limits_slot = 0
         self._rest = OkexRest(self)
+        self._private_rest = OkexPrivateRest(self.desk, self.private, self._rest.instruments)
         self._update_listings(self.now_ns, 0)
         self._notes.clear()  # what was there from the start is no news
 
@@ -128,7 +164,10 @@ class OkexServer:
         """Forget a connection whose socket is gone."""
         self._connections.pop(connection.conn_id, None)
         for subscription in list(connection.subscribed):
-            self.unsubscribed(connection, subscription)
+            if connection.kind == "private":
+                self.private.unsubscribed(connection, subscription)
+            else:
+                self.unsubscribed(connection, subscription)
         connection.subscribed.clear()
 
     def connections(self) -> list[OkexConnection]:
@@ -203,6 +242,11 @@ class OkexServer:
     def publish(self, now_ns: int, real_ns: int) -> None:
         """Bring every listener up to this time, and do the housekeeping of connections."""
         self.now_ns, self._real_ns = now_ns, real_ns
+        slot = now_ns // NS_PER_S
+        if slot != self._limits_slot:
+            self._limits_slot = slot
+            self.desk.keep_limits()
+        self.private.publish(now_ns, real_ns)
         if now_ns >= self._next_listing_ns:
             self._update_listings(now_ns, real_ns)
         if self._waiting:
@@ -221,7 +265,35 @@ class OkexServer:
         if self.faults.holds("refuse", self._real_ns):
             # A gateway's answer, not the venue's: no JSON.
             return RestAnswer(503, b"<html><body>503 Service Unavailable</body></html>", {}, "text/html")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self._shows_demo_codes = headers.get("x-simulated-trading") == "1"
+        path = request.path.removeprefix("/api/v5/")
+        try:
+            if path.startswith(PREFIXES):
+                secrets = check_request(request, self.keys, now_ns // NS_PER_MS)
+                answer = self._private_rest.answer(secrets.account, request, self.now_ns, self._real_ns)
+                self.tell(self._real_ns)
+                return answer
+            # Who asks is known of sockets alone.
+            if request.remote and self.desk.limiter.is_too_much(
+                path, f"{request.remote}/{request.query.get('instId', '')[:40]}", self._real_ns
+            ):
+                raise OkexError("50011")
+        except OkexError as exc:
+            return self._refused(exc)
         return self._rest.answer(request, now_ns)
+
+    def operate(self, account: str, operation: str, args: Any, exp_time: Any, real_ns: int) -> Answer:
+        """Do a trading operation of a websocket; raises ``OkexError`` where it is refused as a whole."""
+        if operation == "mass-cancel":
+            raise OkexError("51411")
+        if not isinstance(args, list):
+            raise OkexError("60013")
+        return self.desk.operate(account, operation, args, real_ns, by_code=True, exp_time=exp_time)
+
+    def tell(self, real_ns: int) -> None:
+        """Push what trading set off to whoever listens."""
+        self.private.publish(self.now_ns, real_ns)
 
     def truth(self) -> dict[str, Any]:
         """Return the true tops of book."""
@@ -234,9 +306,12 @@ class OkexServer:
 
     def row(self, listing: Listing) -> dict[str, Any]:
         """Return an instrument's row as this venue shows it."""
+        row = listing.row
+        if self._shows_demo_codes:
+            row = {**row, "instIdCode": demo_code(listing)}
         if self.options.has_alias:
-            return listing.row
-        return {key: value for key, value in listing.row.items() if key != "alias"}
+            return row
+        return {key: value for key, value in row.items() if key != "alias"}
 
     def index_row(self, index_id: str) -> dict[str, Any] | None:
         """Return an index ticker; None where there is no such index."""
@@ -250,6 +325,15 @@ class OkexServer:
         return list(self._first_index)
 
     # Inside
+
+    def _refused(self, error: OkexError) -> RestAnswer:
+        """Return a refusal in the venue's envelope; those of the headers come without ``data``."""
+        self.count(f"error_{error.code}")
+        frame: dict[str, Any] = {"code": error.code, "data": [], "msg": error.message}
+        if error.status == 401:
+            del frame["data"]
+        status = self.options.limit_status if error.code == "50011" else error.status
+        return RestAnswer(status, dump(frame).encode())
 
     def _first_push(self, connection: OkexConnection, subscription: Subscription, real_ns: int) -> bool:
         """Send a new listener the present state; False where there is none yet."""
@@ -281,6 +365,9 @@ class OkexServer:
             if name in self.listings:
                 continue
             if name in self.feeds:
+                self.desk.prices(name)
+                self.desk.delisted(listing)
+                self.tell(real_ns)
                 del self.feeds[name]
                 self._flow.remove(name)
             self._notes.append({"event": "expired", "venue": self.name, "inst_id": name, "ts": now_ns})
@@ -290,10 +377,12 @@ class OkexServer:
             if old is not None and old.state == listing.state:
                 if name in self.feeds:
                     self.feeds[name].listing = listing  # the alias may have moved on
+                    self.desk.relisted(listing)
                 continue
             if listing.state == "live":
                 market = self._flow.add(listing.spec)
                 feed = self.feeds[name] = InstrumentFeed(listing, market, self.faults)
+                self.desk.listed(listing, feed)
                 for channel, of in self._listeners:
                     if of == name:
                         feed.listen(channel, now_ns)

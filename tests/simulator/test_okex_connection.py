@@ -231,9 +231,9 @@ def test_the_published_signature_is_accepted():
     secrets = Secrets("k", "test-secret-0123456789", "p")
     sign = "8Yukqw2TYP5xwlj/cXQVFJ3TaHLwrMm6yrosgja7vlI="
     arg = {"apiKey": "k", "passphrase": "p", "timestamp": "1790323200", "sign": sign}
-    check_login(arg, secrets, 1_790_323_200_000)
+    check_login(arg, {secrets.api_key: secrets}, 1_790_323_200_000)
     with pytest.raises(LoginRejected, match="60006"):
-        check_login(arg, secrets, 1_790_323_231_000)
+        check_login(arg, {secrets.api_key: secrets}, 1_790_323_231_000)
 
 
 def test_a_login_opens_private_channels_once(okex, frames, recorded):

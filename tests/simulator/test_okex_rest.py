@@ -117,7 +117,6 @@ def test_open_interest_in_coin_is_that_of_inverse_contracts(okex):
         ("market/candles", {"instId": INST, "bar": "7m"}, 400, "51000"),
         ("public/open-interest", {"instType": "SPOT"}, 400, "51000"),
         ("public/estimated-price", {"instId": "BTC-USD-SWAP"}, 400, "51000"),
-        ("trade/order", {"instId": INST}, 404, "404"),
     ],
 )
 def test_errors_come_in_the_venues_envelope(okex, path, query, status, code):

@@ -1,0 +1,679 @@
+"""Trading at the simulated OKX: operations of websocket and REST in, answers with ``sCode`` out.
+
+Stands between the venue's spelling (``okex_requests``, ``okex_orders``) and the engine (``exchange``): it
+finds instruments, checks what the venue checks before its engine (price limits, batch sizes, expTime, rate
+limits) and words what the engine refuses. What an operation does is told by the engine's events, which
+``okex_private`` pushes. Written from the fact sheet, sections 8 and 10.
+
+An order is known by ordId or clOrdId; one that was cancelled without a fill is forgotten two hours later.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+
+from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.simulator import okex_data as data
+from dquant.simulator.contract import Contract
+from dquant.simulator.exchange import Exchange
+from dquant.simulator.exchange_faults import PLAIN_ANSWER, AnswerPlan
+from dquant.simulator.flow_book import ASK, BID
+from dquant.simulator.okex_account import AccountSettings
+from dquant.simulator.okex_contracts import COINS, contract_of
+from dquant.simulator.okex_errors import OkexError
+from dquant.simulator.okex_feed import InstrumentFeed
+from dquant.simulator.okex_instruments import Listing
+from dquant.simulator.okex_limits import RateLimiter
+from dquant.simulator.okex_orders import OrderRows, Prices, ord_id_text, order_id_of
+from dquant.simulator.okex_requests import (
+    Amendment,
+    NewOrder,
+    flag,
+    named_order,
+    parse_amend,
+    parse_order,
+    required,
+    text,
+)
+from dquant.simulator.orders import (
+    Kind,
+    OrderRequest,
+    OrderView,
+    PosSide,
+    Reason,
+    Refused,
+    SelfTrade,
+    State,
+    Why,
+)
+from dquant.simulator.units import fixed, ms_text
+
+MOST_IN_BATCH = 20
+MOST_PENDING = 500  # orders of an account in one instrument
+MOST_TAGS = 20  # live dead-man timers by tag
+FORGOTTEN_NS = 2 * 3600 * NS_PER_S
+_TIMEOUTS_S = range(10, 121)
+_ROWS_LIMIT = 400  # instruments whose names and steps are remembered after their end
+
+_KINDS = {
+    "limit": Kind.LIMIT,
+    "post_only": Kind.POST_ONLY,
+    "fok": Kind.FOK,
+    "ioc": Kind.IOC,
+    "market": Kind.MARKET,
+    "optimal_limit_ioc": Kind.MARKET,
+}
+_WORDS = {  # of what the engine refuses, where it always means the same
+    Why.UNKNOWN_SYMBOL: "51001",
+    Why.NOT_OPEN: "51022",
+    Why.REDUCE_ONLY_MODE: "54012",
+    Why.SIZE: "51005",
+    Why.CLIENT_ID: "51016",
+    Why.POSITION_SIZE: "51112",
+    Why.NO_POSITION: "51169",
+    Why.TOO_MANY_ORDERS: "51025",
+    Why.LEVERAGE: "59102",
+    Why.IN_USE: "59000",
+    Why.NOTHING_TO_DO: "51500",
+    Why.FAULT: "51149",
+}
+
+# The demo environment numbers its instruments differently (seen with BTC-USDT-SWAP, section 1).
+_DEMO_SHIFT = 2_021_032_601_092_534
+
+Row = dict[str, Any]
+
+
+def demo_code(listing: Listing) -> int:
+    """Return the instIdCode of an instrument in the demo environment."""
+    return listing.code + _DEMO_SHIFT
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOptions:
+    """How trading differs from the usual.
+
+    Args:
+        processing_ms: What an order needs to the engine, for expTime alone: 50037 where it ends before.
+
+    """
+
+    processing_ms: int = 0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What an operation says: 0 all done, 1 none, 2 some; another code refused it as a whole."""
+
+    rows: list[Row]
+    code: str = "0"
+    message: str = ""
+    plan: AnswerPlan = PLAIN_ANSWER
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """One operation: the limits it counts to, and how it does one element."""
+
+    bucket: str
+    is_batch: bool
+    is_new: bool  # counts to the account's orders, takes expTime
+    keys: tuple[str, ...] = field(default=())
+
+
+_VERBS = {
+    "order": _Verb("trade/order", False, True, ("tag",)),
+    "batch-orders": _Verb("trade/batch-orders", True, True, ("tag",)),
+    "cancel-order": _Verb("trade/cancel-order", False, False),
+    "batch-cancel-orders": _Verb("trade/cancel-batch-orders", True, False),
+    "amend-order": _Verb("trade/amend-order", False, True, ("reqId",)),
+    "batch-amend-orders": _Verb("trade/amend-batch-orders", True, True, ("reqId",)),
+}
+OPERATIONS = frozenset(_VERBS)
+
+
+class TradeHost(Protocol):
+    """What trading asks of its venue."""
+
+    listings: dict[str, Listing]
+    feeds: dict[str, InstrumentFeed]
+    now_ns: int
+
+    def count(self, what: str) -> None:
+        """Count something that happened."""
+
+    def index(self, index_id: str) -> float:
+        """Return the index of this name."""
+
+
+class OkexDesk:
+    """Orders of all accounts.
+
+    Args:
+        host: The venue.
+        exchange: The engine.
+        settings: How each account is set up.
+        options: How trading differs from the usual.
+
+    """
+
+    def __init__(
+        self,
+        host: TradeHost,
+        exchange: Exchange,
+        settings: dict[str, AccountSettings],
+        options: TradeOptions | None = None,
+    ) -> None:
+        self.exchange, self.settings = exchange, settings
+        self.limiter = RateLimiter()
+        # Amendments that fail after their ack, for the ``orders`` channel: (account, order, reqId, code).
+        self.failed_amendments: list[tuple[OrderView, str, OkexError]] = []
+        # Why the venue cancelled an order, where the engine does not know.
+        self.cancel_sources: dict[tuple[str, int], str] = {}
+        self._host = host
+        self._options = options or TradeOptions()
+        self._rows: dict[str, OrderRows] = {}
+        self._contracts: dict[str, Contract] = {}
+        self._prices: dict[str, Prices] = {}
+        self._by_code: dict[int, Listing] = {}
+        self._tags: dict[str, dict[str, int]] = {}  # account: tag: when it fires
+        self._do: dict[str, Callable[[str, Row, Listing], tuple[Row, AnswerPlan]]] = {
+            "order": self._place,
+            "batch-orders": self._place,
+            "cancel-order": self._cancel,
+            "batch-cancel-orders": self._cancel,
+            "amend-order": self._amend,
+            "batch-amend-orders": self._amend,
+        }
+
+    # Instruments
+
+    def listed(self, listing: Listing, feed: InstrumentFeed) -> None:
+        """Take a new instrument."""
+        if len(self._rows) >= _ROWS_LIMIT:
+            oldest = next(iter(self._rows))
+            del self._rows[oldest], self._contracts[oldest]
+        self._rows[listing.inst_id] = OrderRows(listing, feed.market.tick, feed.market.lot, COINS)
+        contract = self._contracts[listing.inst_id] = contract_of(listing)
+        self.exchange.list_contract(contract, feed.market)
+        self.relisted(listing)
+
+    def relisted(self, listing: Listing) -> None:
+        """Take what changed of an instrument: its alias."""
+        for code in (listing.code, demo_code(listing)):
+            self._by_code[code] = listing
+
+    def delisted(self, listing: Listing) -> None:
+        """Keep what an instrument that has ended is still asked for: its name and last prices."""
+        for code in (listing.code, demo_code(listing)):
+            self._by_code.pop(code, None)
+        self.exchange.delist(listing.inst_id)
+
+    def rows(self, symbol: str) -> OrderRows | None:
+        """Return the writer of an instrument's orders; None where it ended long ago."""
+        return self._rows.get(symbol)
+
+    def contract(self, symbol: str) -> Contract | None:
+        """Return an instrument as the engine sees it; None where it ended long ago."""
+        return self._contracts.get(symbol)
+
+    def usd_price(self, coin: str) -> Decimal:
+        """Return what one coin is worth in USD."""
+        if coin == "USD":
+            return Decimal(1)
+        if coin == "USDT":
+            return Decimal(fixed(self._host.index("BTC-USD") / self._host.index("BTC-USDT"), 6))
+        return Decimal(fixed(self._host.index(f"{coin}-USD"), 2))
+
+    def prices(self, symbol: str) -> Prices:
+        """Return where an instrument stands, or stood last."""
+        feed = self._host.feeds.get(symbol)
+        if feed is not None:
+            market = feed.market
+            decimals = 2 if feed.listing.coin == "ETH" else 1
+            self._prices[symbol] = Prices(
+                market.tick.text(market.day.last_tick),
+                fixed(market.mark, decimals),
+                fixed(market.index, decimals),
+            )
+        return self._prices.get(symbol) or Prices("0", "0", "0")
+
+    @property
+    def now_ns(self) -> int:
+        """Virtual time."""
+        return self._host.now_ns
+
+    @property
+    def feeds(self) -> dict[str, InstrumentFeed]:
+        """The instruments that trade."""
+        return self._host.feeds
+
+    def is_listed(self, inst_type: str, name: str, value: str) -> bool:
+        """Return whether there is an instrument of this type with this instId, instFamily or uly."""
+        return any(
+            listing.inst_type == inst_type and listing.row[name] == value
+            for listing in self._host.listings.values()
+        )
+
+    def find_listing(self, arg: Row, *, by_code: bool) -> Listing:
+        """Return the instrument an element names: websockets by instIdCode alone, REST by instId or the code.
+
+        Raises:
+            OkexError: 50014, 51000 or 51001.
+
+        """
+        if by_code or (arg.get("instIdCode") is not None and not arg.get("instId")):
+            code = text(arg, "instIdCode")
+            if not code:
+                raise OkexError("50014", "instIdCode")
+            listing = self._by_code.get(int(code)) if code.isascii() and code.isdecimal() else None
+        else:
+            listing = self._host.listings.get(required(arg, "instId"))
+        if listing is None:
+            raise OkexError("51001")
+        return listing
+
+    # Operations
+
+    def operate(
+        self,
+        account: str,
+        operation: str,
+        args: list[Any],
+        real_ns: int,
+        *,
+        by_code: bool,
+        exp_time: Any = None,
+    ) -> Answer:
+        """Do one operation and answer every element.
+
+        Raises:
+            OkexError: It is refused as a whole.
+
+        """
+        verb = _VERBS[operation]
+        self._host.count(operation)
+        if (
+            not args
+            or not all(isinstance(arg, dict) for arg in args)
+            or (not verb.is_batch and len(args) > 1)
+        ):
+            raise OkexError("51000", "args")
+        if len(args) > MOST_IN_BATCH:
+            raise OkexError("51501" if verb.keys == ("reqId",) else "51111", MOST_IN_BATCH)
+        if verb.is_new:
+            self._check_expiry(exp_time)
+        self._check_limits(account, verb, args, real_ns, by_code=by_code)
+        if verb.is_batch and verb.keys == ("reqId",):
+            named = [(text(arg, "ordId"), text(arg, "clOrdId")) for arg in args]
+            if len(set(named)) < len(named):
+                raise OkexError("51512")
+        rows, plan, done = [], PLAIN_ANSWER, 0
+        for arg in args:
+            row, one = self._one(account, operation, verb, arg, by_code=by_code)
+            rows.append(row)
+            done += row["sCode"] == "0"
+            plan = one if one is not PLAIN_ANSWER else plan
+        code = "0" if done == len(rows) else "2" if done else "1"
+        return Answer(rows, code, plan=plan)
+
+    def close_position(self, account: str, arg: Row) -> Row:
+        """Close a whole position at the market.
+
+        Raises:
+            OkexError: 51023 without a position, 51115 with pending closing orders, and an order's own.
+
+        """
+        listing = self.find_listing(arg, by_code=False)
+        if required(arg, "mgnMode") != "cross" or listing.inst_type == "SPOT":
+            raise OkexError("51000", "mgnMode")
+        settings = self.settings[account]
+        pos_side = text(arg, "posSide") or ("net" if settings.pos_mode == "net_mode" else "")
+        allowed = ("net",) if settings.pos_mode == "net_mode" else ("long", "short")
+        if pos_side not in allowed:
+            raise OkexError("51000", "posSide")
+        side = PosSide(pos_side)
+        position = self.exchange.position(account, listing.inst_id, side)
+        if position is None or not position.lots:
+            raise OkexError("51023")
+        closing = ASK if position.lots > 0 else BID
+        pending = [
+            view
+            for view in self.exchange.open_orders(account, listing.inst_id)
+            if view.pos_side is side
+            and view.side == closing
+            and (view.reduce_only or side is not PosSide.NET)
+        ]
+        if pending and not flag(arg, "autoCxl"):
+            raise OkexError("51115")
+        for view in pending:
+            self.exchange.cancel(account, view.order_id, Reason.POSITION_CLOSED)
+        cl_ord_id, tag = text(arg, "clOrdId"), text(arg, "tag")
+        highest, lowest = self._limit_ticks(listing)
+        note = self._note("market", "", listing, account)
+        try:
+            self.exchange.close_position(
+                account,
+                listing.inst_id,
+                side,
+                tick=lowest if closing == ASK else highest,
+                client_id=cl_ord_id,
+                note=note,
+            )
+        except Refused as exc:
+            raise self._refusal(exc, listing) from exc
+        return {"clOrdId": cl_ord_id, "instId": listing.inst_id, "posSide": pos_side, "tag": tag}
+
+    def cancel_all_after(self, account: str, arg: Row) -> Row:
+        """Wind the dead-man timer of the account or of one tag; 0 stops it.
+
+        Raises:
+            OkexError: 50014, 51000 or 51071.
+
+        """
+        seconds, tag = required(arg, "timeOut"), text(arg, "tag")
+        if not (seconds.isascii() and seconds.isdecimal()) or len(seconds) > 3:
+            raise OkexError("51000", "timeOut")
+        timeout_s = int(seconds)
+        if (timeout_s and timeout_s not in _TIMEOUTS_S) or len(tag) > 16 or not (tag.isalnum() or not tag):
+            raise OkexError("51000", "timeOut" if timeout_s and timeout_s not in _TIMEOUTS_S else "tag")
+        now_ns = self._host.now_ns
+        live = self._tags.setdefault(account, {})
+        for name in [name for name, fires_ns in live.items() if fires_ns <= now_ns]:
+            del live[name]
+        if tag and timeout_s and tag not in live and len(live) >= MOST_TAGS:
+            raise OkexError("51071")
+        fires_ns = self.exchange.set_dead_man(account, timeout_s * NS_PER_S, tag)
+        if tag and timeout_s:
+            live[tag] = fires_ns
+        elif tag:
+            live.pop(tag, None)
+        return {"triggerTime": ms_text(fires_ns) if timeout_s else "0", "tag": tag, "ts": ms_text(now_ns)}
+
+    def find_order(self, account: str, arg: Row) -> OrderView | None:
+        """Return the order that ordId or clOrdId names; None for one that is not there any more.
+
+        Raises:
+            OkexError: 51003: neither is given.
+
+        """
+        ord_id, cl_ord_id = named_order(arg)
+        if not ord_id:
+            view = self.exchange.find(account, cl_ord_id)
+        else:
+            order_id = order_id_of(ord_id)
+            try:
+                view = None if order_id is None else self.exchange.order(account, order_id)
+            except Refused:
+                view = None
+        return None if view is None or self.is_forgotten(view) else view
+
+    def is_forgotten(self, view: OrderView) -> bool:
+        """Return whether it was cancelled without a fill more than two hours ago."""
+        return (
+            view.state is State.CANCELLED
+            and not view.filled
+            and view.finished_ns is not None
+            and self._host.now_ns - view.finished_ns >= FORGOTTEN_NS
+        )
+
+    def lever(self, account: str, listing: Listing) -> str:
+        """Return the leverage of an instrument as orders show it."""
+        if listing.inst_type == "SPOT":
+            return ""
+        return f"{self.exchange.leverage(account, listing.inst_id):f}"
+
+    def keep_limits(self) -> None:
+        """Cancel resting orders that the moving price limit has left behind (cancelSource 15)."""
+        for account in self.settings:
+            for view in self.exchange.open_orders(account):
+                listing = self._host.listings.get(view.symbol)
+                if view.tick is None or listing is None or view.symbol not in self._host.feeds:
+                    continue
+                highest, lowest = self._limit_ticks(listing)
+                if view.tick > highest if view.side == BID else view.tick < lowest:
+                    self.cancel_sources[account, view.order_id] = "15"
+                    self.exchange.cancel(account, view.order_id)
+
+    # Inside
+
+    def _one(
+        self, account: str, operation: str, verb: _Verb, arg: Row, *, by_code: bool
+    ) -> tuple[Row, AnswerPlan]:
+        try:
+            return self._do[operation](account, arg, self.find_listing(arg, by_code=by_code))
+        except OkexError as exc:
+            self._host.count(f"error_{exc.code}")
+            given = {
+                name: arg[name] if isinstance(arg.get(name), str) else ""
+                for name in ("clOrdId", "ordId", *verb.keys)
+            }
+            if verb.keys == ("tag",):
+                given["ordId"] = ""
+            row = {**given, "ts": self._now_text(), "sCode": exc.code, "sMsg": exc.message}
+            return (row | {"subCode": exc.sub_code} if verb.is_new else row), PLAIN_ANSWER
+
+    def _place(self, account: str, arg: Row, listing: Listing) -> tuple[Row, AnswerPlan]:
+        settings = self.settings[account]
+        new = parse_order(arg, listing, settings.pos_mode, settings.level)
+        if listing.inst_id not in self._host.feeds:
+            raise OkexError("51027")
+        if len(self.exchange.open_orders(account, listing.inst_id)) >= MOST_PENDING:
+            raise OkexError("51102", MOST_PENDING)
+        request = OrderRequest(
+            symbol=listing.inst_id,
+            side=new.side,
+            lots=new.lots or self._lots_for(new),
+            kind=_KINDS[new.ord_type],
+            tick=self._checked_tick(listing, new.side, new.ticks, may_clamp=new.may_clamp),
+            pos_side=PosSide(new.pos_side or "net"),
+            reduce_only=new.is_reduce_only,
+            client_id=new.cl_ord_id,
+            tag=new.tag,
+            self_trade=SelfTrade(new.stp_mode),
+            note=self._note(new.ord_type, new.tgt_ccy, listing, account, new),
+        )
+        if new.is_reduce_only:
+            self._check_reduces(account, request)
+        try:
+            placed = self.exchange.place(account, request)
+        except Refused as exc:
+            raise self._refusal(exc, listing) from exc
+        row = {
+            "clOrdId": new.cl_ord_id,
+            "ordId": ord_id_text(placed.order.order_id),
+            "tag": new.tag,
+            "ts": self._now_text(),
+            "sCode": "0",
+            "sMsg": "Order placed",
+            "subCode": "",
+        }
+        return row, placed.answer
+
+    def _cancel(self, account: str, arg: Row, listing: Listing) -> tuple[Row, AnswerPlan]:
+        view = self.find_order(account, arg)
+        if view is None or view.symbol != listing.inst_id or not view.is_open:
+            raise OkexError("51400")
+        try:
+            self.exchange.cancel(account, view.order_id)
+        except Refused as exc:
+            raise OkexError("51400") from exc
+        row = {"clOrdId": view.client_id, "ordId": ord_id_text(view.order_id), "ts": self._now_text()}
+        return {**row, "sCode": "0", "sMsg": ""}, PLAIN_ANSWER
+
+    def _amend(self, account: str, arg: Row, listing: Listing) -> tuple[Row, AnswerPlan]:
+        change = parse_amend(arg, listing)
+        view = self.find_order(account, arg)
+        if view is None or view.symbol != listing.inst_id:
+            raise OkexError("51603")
+        if not view.is_open:
+            raise OkexError("51503")
+        if view.kind is Kind.MARKET:
+            raise OkexError("51506")
+        tick = change.ticks
+        if tick is not None:
+            tick = self._checked_tick(listing, view.side, tick, may_clamp=change.may_clamp)
+        if not self._fails_late(account, view, change, tick):
+            try:
+                self.exchange.amend(
+                    account, view.order_id, lots=change.lots, tick=tick, request_id=change.req_id
+                )
+            except Refused as exc:
+                raise self._amend_refusal(exc, listing) from exc
+        row = {
+            "clOrdId": view.client_id,
+            "ordId": ord_id_text(view.order_id),
+            "ts": self._now_text(),
+            "reqId": change.req_id,
+            "sCode": "0",
+            "sMsg": "",
+            "subCode": "",
+        }
+        return row, PLAIN_ANSWER
+
+    def _fails_late(self, account: str, view: OrderView, change: Amendment, tick: int | None) -> bool:
+        """A post-only order that would take at its new price: acked, and refused by a push (section 9.1)."""
+        if tick is None or view.kind is not Kind.POST_ONLY:
+            return False
+        book = self._host.feeds[view.symbol].market.book
+        other = book.best_ask if view.side == BID else book.best_bid
+        if other is None or (tick < other if view.side == BID else tick > other):
+            return False
+        if change.cancels_on_failure:
+            view = self.exchange.cancel(account, view.order_id)
+        self.failed_amendments.append((view, change.req_id, OkexError("51511")))
+        return True
+
+    def _check_expiry(self, exp_time: Any) -> None:
+        if exp_time in (None, ""):
+            return
+        given = str(exp_time)
+        if not (given.isascii() and given.isdecimal()) or len(given) > 15:
+            raise OkexError("51000", "expTime")
+        left_ns = int(given) * NS_PER_MS - self._host.now_ns
+        if left_ns <= 0:
+            raise OkexError("50036")
+        if left_ns <= self._options.processing_ms * NS_PER_MS:
+            raise OkexError("50037")
+
+    def _check_limits(
+        self, account: str, verb: _Verb, args: list[Row], real_ns: int, *, by_code: bool
+    ) -> None:
+        # A batch of one counts as a single order.
+        bucket = verb.bucket
+        if verb.is_batch and len(args) == 1:
+            bucket = {
+                "trade/batch-orders": "trade/order",
+                "trade/cancel-batch-orders": "trade/cancel-order",
+            }.get(bucket, "trade/amend-order")
+        name = "instIdCode" if by_code else "instId"
+        spot = 0
+        for arg in args:
+            if self.limiter.is_too_much(bucket, f"{account}/{str(arg.get(name))[:40]}", real_ns):
+                raise OkexError("50011")
+            listing = self._by_code.get(arg[name]) if by_code and isinstance(arg.get(name), int) else None
+            spot += listing is not None and listing.inst_type == "SPOT"
+        if verb.is_new and self.limiter.is_too_many_orders(account, real_ns, len(args) - spot):
+            raise OkexError("50061")
+
+    def _limit_ticks(self, listing: Listing) -> tuple[int, int]:
+        """Return the highest buy and the lowest sell price allowed now, in ticks."""
+        market = self._host.feeds[listing.inst_id].market
+        row = data.price_limit(listing, market, self._host.now_ns)
+        size = market.tick.size
+        return int(Decimal(row["buyLmt"]) / size), int(Decimal(row["sellLmt"]) / size)
+
+    def _checked_tick(self, listing: Listing, side: int, tick: int | None, *, may_clamp: bool) -> int:
+        """Return the price to send: inside the limit; without a price, the limit itself.
+
+        Raises:
+            OkexError: 51006.
+
+        """
+        highest, lowest = self._limit_ticks(listing)
+        edge = highest if side == BID else lowest
+        if tick is None:
+            return edge
+        if tick <= highest if side == BID else tick >= lowest:
+            return tick
+        if may_clamp:
+            return edge
+        write = self._rows[listing.inst_id].tick.text
+        raise OkexError("51006", write(highest), write(lowest))
+
+    def _check_reduces(self, account: str, request: OrderRequest) -> None:
+        """Refuse a reduce-only order that does not reduce, as a whole.
+
+        Raises:
+            OkexError: 51169, 51170 or 51112.
+
+        """
+        position = self.exchange.position(account, request.symbol, request.pos_side)
+        held = 0 if position is None else position.lots
+        if not held:
+            raise OkexError("51169")
+        if (held > 0) == (request.side == BID):
+            raise OkexError("51170")
+        if request.lots > abs(held):
+            raise OkexError("51112")
+
+    def _lots_for(self, new: NewOrder) -> int:
+        """Return how many lots an amount of quote currency buys or sells in the book as it is.
+
+        Raises:
+            OkexError: 51020: less than the least.
+
+        """
+        market = self._host.feeds[new.listing.inst_id].market
+        left, lots = new.quote_amount or Decimal(), 0
+        for tick, (resting, _orders) in market.book.top(ASK if new.side == BID else BID, 400).items():
+            each = tick * market.tick.size * market.lot.size
+            taken = min(resting, int(left / each))
+            lots += taken
+            left -= taken * each
+            if taken < resting:
+                break
+        if lots * market.lot.size < Decimal(new.listing.row["minSz"]):
+            raise OkexError("51020")
+        return lots
+
+    def _note(
+        self, ord_type: str, tgt_ccy: str, listing: Listing, account: str, new: NewOrder | None = None
+    ) -> dict[str, object]:
+        """Return what the venue wants back with every picture of an order."""
+        note: dict[str, object] = {
+            "ordType": ord_type,
+            "tdMode": "cross" if new is None else new.td_mode,
+            "lever": self.lever(account, listing),
+        }
+        if new is not None:
+            note |= {"tgtCcy": tgt_ccy, "ccy": new.ccy, "sz": new.size}
+        return note
+
+    def _refusal(self, exc: Refused, listing: Listing) -> OkexError:
+        """Return the engine's refusal in the venue's words."""
+        if exc.why is Why.MARGIN:
+            coin = str(exc.facts.get("coin", listing.row["settleCcy"] or listing.row["quoteCcy"]))
+            if listing.inst_type == "SPOT":
+                words = f"Order failed. Insufficient {coin} balance in account"
+                return OkexError("51008", message=words, sub_code="1000")
+            return OkexError("51008", coin, sub_code="1001")
+        if exc.why is Why.REDUCE_ONLY:
+            return OkexError("51170" if exc.facts.get("position") else "51169")
+        if exc.why in (Why.PRICE, Why.POSITION_SIDE):
+            return OkexError("51000", "px" if exc.why is Why.PRICE else "posSide")
+        return OkexError(_WORDS.get(exc.why, "51149"))
+
+    def _amend_refusal(self, exc: Refused, listing: Listing) -> OkexError:
+        if exc.why is Why.MARGIN:
+            return OkexError("51502", sub_code="1030")
+        if exc.why is Why.FINISHED:
+            return OkexError("51503")
+        if exc.why is Why.UNKNOWN_ORDER:
+            return OkexError("51603")
+        return self._refusal(exc, listing)
+
+    def _now_text(self) -> str:
+        return ms_text(self._host.now_ns)
