@@ -8,6 +8,7 @@ kept in a bounded queue, oldest dropped.
 import asyncio
 import collections
 import functools
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,17 @@ class Datafeed:
 
     async def stop(self, timeout_s: float) -> list[str]:
         """Stop all markets at once; return the names of those that did not end in time."""
-        stops = [asyncio.to_thread(market.stop, timeout_s) for market in self.markets]
-        ended = await asyncio.gather(*stops)
+        return await asyncio.to_thread(self._stop, timeout_s)
+
+    def _stop(self, timeout_s: float) -> list[str]:
+        deadline = time.monotonic() + timeout_s
+        for market in self.markets:
+            market.ask_to_stop(timeout_s)
+        left = (max(0.0, deadline - time.monotonic()) for _ in self.markets)
         return [
-            market.market_name for market, is_ended in zip(self.markets, ended, strict=True) if not is_ended
+            market.market_name
+            for market, left_s in zip(self.markets, left, strict=True)
+            if not market.stop(left_s)
         ]
 
     def take_health(self) -> list[Health]:

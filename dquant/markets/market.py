@@ -162,16 +162,21 @@ class Market(threading.Thread):
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Ask the loop to end and wait for the thread; ``False`` if it is still alive after ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        self.ask_to_stop(timeout_s)
+        if self.is_alive():
+            self.join(max(0.0, deadline - time.monotonic()))
+        return not self.is_alive()
+
+    def ask_to_stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Ask the loop to end; waits only for one that is just starting."""
         if self.ident is None:
-            return True  # never started
+            return  # never started
         self._started_up.wait(timeout_s)
         loop, main = self._loop, self._main
         if loop is not None and main is not None:
             with contextlib.suppress(RuntimeError):  # it may end by itself meanwhile
                 loop.call_soon_threadsafe(main.cancel)
-        if self.is_alive():
-            self.join(timeout_s)
-        return not self.is_alive()
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
