@@ -79,6 +79,7 @@ class House:
     def __init__(self, seed: int, exchange: Exchange) -> None:
         self.seed, self.exchange = seed, exchange
         self.listed: dict[str, Listed] = {}
+        self.ended: set[str] = set()  # contracts that the engine does not know any more
         self._exec_numbers = count(FIRST_EXEC_ID)
 
     def exec_id(self) -> str:
@@ -110,8 +111,8 @@ def sparse(table: str, before: Row, after: Row) -> Row | None:
 class BitmexAccount:
     """The private tables of one account; ``name`` is what the engine calls it."""
 
-    def __init__(self, number: int, house: House) -> None:
-        self.number, self.name = number, str(number)
+    def __init__(self, number: int, house: House, name: str = "") -> None:
+        self.number, self.name = number, name or str(number)
         self._house = house
         self.orders: dict[str, Row] = {}  # by orderID, oldest first
         self.executions: deque[Row] = deque(maxlen=EXECUTIONS_KEPT)
@@ -210,7 +211,7 @@ class BitmexAccount:
         touched = dict.fromkeys(coins)
         for symbol in symbols:
             listed = self._house.listed.get(symbol)
-            if listed is not None:
+            if listed is not None and symbol not in self._house.ended:
                 frames += self._refresh_position(listed, now)
                 touched[listed.engine.settle] = None
         for coin in touched:
@@ -346,10 +347,11 @@ class BitmexAccount:
     def _refresh_position(self, listed: Listed, now: int) -> list[Frame]:
         exchange, symbol = self._house.exchange, listed.contract.symbol
         terms = self.term(symbol)
-        orders = account_rows.open_orders(
-            exchange.open_orders(self.name, symbol), listed.engine, listed.contract, terms.leverage
-        )
         position = exchange.position(self.name, symbol)
+        held = 0 if position is None else position.lots
+        orders = account_rows.open_orders(
+            exchange.open_orders(self.name, symbol), listed.engine, listed.contract, terms.leverage, held
+        )
         before = self.positions.get(symbol)
         if position is None and before is None and not (orders.buy_qty or orders.sell_qty):
             return []

@@ -16,7 +16,7 @@ from dquant.simulator.bitmex_order_rows import notionals
 from dquant.simulator.bitmex_tables import Row, iso
 from dquant.simulator.contract import Contract, rounded_up
 from dquant.simulator.exchange_events import BalanceView, PositionView
-from dquant.simulator.flow_book import BID
+from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.orders import OrderView, State
 
 MARGIN_RISK_LIMIT = 1_000_000_000_000
@@ -48,19 +48,30 @@ class PositionTerms:
 
 
 def open_orders(
-    orders: list[OrderView], engine: Contract, contract: BitmexContract, leverage: Decimal
+    orders: list[OrderView], engine: Contract, contract: BitmexContract, leverage: Decimal, held: int
 ) -> OpenOrders:
-    """Add up open orders; a stop takes nothing until it is triggered (section 5.3)."""
-    qty, cost = [0, 0], [0, 0]
+    """Add up open orders; a stop takes nothing until it is triggered (section 5.3).
+
+    The margin is that of the side that needs more, for what it opens beyond the lots ``held``.
+    """
+    qty, cost, opening, value = [0, 0], [0, 0], [0, 0], [0, 0]
     for order in orders:
-        if order.tick is not None and order.state is not State.WAITING:
-            lots = order.left if order.side == BID else -order.left
-            qty[order.side] += order.left * contract.lot
-            cost[order.side] += engine.cost(lots, engine.price(order.tick))
+        if order.tick is None or order.state is State.WAITING:
+            continue
+        lots = order.left if order.side == BID else -order.left
+        worth = engine.cost(lots, engine.price(order.tick))
+        qty[order.side] += order.left * contract.lot
+        cost[order.side] += worth
+        if not order.reduce_only:
+            opening[order.side] += order.left
+            value[order.side] += abs(worth)
+    worst = 0
+    for side, closable in ((BID, max(0, -held)), (ASK, max(0, held))):
+        if opening[side] > closable:
+            worst = max(worst, value[side] * (opening[side] - closable) // opening[side])
     rate = max(1 / leverage, engine.initial_rate) + engine.margin_fees * engine.taker_fee
     over, under = rate.as_integer_ratio()
-    margin = rounded_up(max(abs(cost[0]), abs(cost[1])) * over, under)
-    return OpenOrders(qty[0], cost[0], qty[1], cost[1], margin)
+    return OpenOrders(qty[BID], cost[BID], qty[ASK], cost[ASK], rounded_up(worst * over, under))
 
 
 def position_row(
@@ -165,8 +176,8 @@ def _holding(
         "maintMargin": position.initial_margin,
         "realisedPnl": -realised_cost - comm,
         "unrealisedPnl": position.unrealised,
-        "unrealisedPnlPcnt": float(round(gain, 4)),
-        "unrealisedRoePcnt": float(round(gain * terms.leverage, 4)),
+        "unrealisedPnlPcnt": float(round(gain, 4)) + 0.0,
+        "unrealisedRoePcnt": float(round(gain * terms.leverage, 4)) + 0.0,  # never -0.0
         "avgCostPrice": entry,
         "avgEntryPrice": entry,
         "breakEvenPrice": _break_even(position, engine, comm - position.realised - position.settled),

@@ -206,10 +206,9 @@ class BitmexMarket:
         self.next_funding = next_funding(now)
         return row
 
-    def settlement_rows(self) -> tuple[Row, Row]:
+    def settlement_rows(self, price: float) -> tuple[Row, Row]:
         """Return the settlement row and the pseudo trade, which has no side, of a future that expires now."""
         assert self.contract.expiry is not None
-        price = round(self.market.index, 2)
         ts = iso(self.contract.expiry)
         size = self.row["openInterest"]
         home, foreign = self.contract.notionals(size, price, price)

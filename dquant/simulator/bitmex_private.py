@@ -7,7 +7,7 @@ of ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from the fact shee
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from dquant.simulator.bitmex_market import BitmexMarket
 from dquant.simulator.bitmex_money import COINS, engine_contract
 from dquant.simulator.bitmex_private_types import PRIVATE_KEYS, PRIVATE_TYPES
 from dquant.simulator.bitmex_tables import Row, iso
-from dquant.simulator.exchange import Exchange
+from dquant.simulator.exchange import Exchange, ExchangeOptions
 from dquant.simulator.exchange_events import Event
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
@@ -34,19 +34,24 @@ DAY_NS, SETTLE_HOUR_NS = 86_400 * NS_PER_S, 12 * 3600 * NS_PER_S  # realised PnL
 
 @dataclass(frozen=True, slots=True)
 class SimulatedAccount:
-    """An account to open: its number, its keys as (id, secret), what it starts with in whole coins."""
+    """An account to open: its number, its keys as (id, secret), what it starts with in whole coins.
+
+    ``name`` is what ledger and control door call it; the number where it is empty.
+    """
 
     number: int
     keys: tuple[tuple[str, str], ...]
     deposits: tuple[tuple[str, Decimal], ...] = (("XBt", Decimal(10)), ("USDt", Decimal(100_000)))
-    permissions: tuple[str, ...] = field(default=("order",))
+    permissions: tuple[str, ...] = ("order",)
+    name: str = ""
 
 
 class BitmexPrivate:
     """Accounts over one exchange; events wait in it until ``tell`` spells them."""
 
     def __init__(self, flow: Flow, faults: FaultBoard, accounts: Sequence[SimulatedAccount]) -> None:
-        self.exchange = Exchange("bitmex", flow, coins=COINS)
+        options = ExchangeOptions(funding_rate=self._funding_rate, delivery_price=self._delivery_price)
+        self.exchange = Exchange("bitmex", flow, coins=COINS, options=options)
         self.house = House(flow.seed, self.exchange)
         self.keys = KeyRing(
             ApiKey(key_id, secret, account.number, account.permissions)
@@ -54,6 +59,8 @@ class BitmexPrivate:
             for key_id, secret in account.keys
         )
         self.accounts: dict[int, BitmexAccount] = {}
+        self.settled_prices: dict[str, Decimal] = {}  # of futures that are over, or are just ending
+        self._markets: dict[str, BitmexMarket] = {}
         self._asked = accounts
         self._faults, self._rng = faults, Random(f"{flow.seed}/shuffle")
         self._listeners: dict[tuple[int, str], dict[BitmexConnection, None]] = {}
@@ -64,7 +71,7 @@ class BitmexPrivate:
     def open_accounts(self, now: int) -> None:
         """Open the accounts that were asked for; once, when everything is listed."""
         for asked in self._asked:
-            account = BitmexAccount(asked.number, self.house)
+            account = BitmexAccount(asked.number, self.house, asked.name)
             self.accounts[asked.number] = account
             self.exchange.open_account(account.name, dict(asked.deposits))
         self.exchange.take_events()
@@ -75,12 +82,29 @@ class BitmexPrivate:
     def list_market(self, market: BitmexMarket) -> None:
         """Let a contract be traded."""
         contract = engine_contract(market.contract)
+        self._markets[market.symbol] = market
         self.house.listed[market.symbol] = Listed(market.contract, contract, market.numbers.match_base)
         self.exchange.list_contract(contract, market.market)
 
-    def delist(self, symbol: str) -> None:
-        """End trading in a contract; what was held in it has been settled."""
+    def settle(self, symbol: str, now: int, real_ns: int) -> Decimal:
+        """Settle a contract that is over and end trading in it; return the price of its settlement."""
+        if symbol not in self.settled_prices:  # nobody held it, or the engine has not come to it yet
+            self.exchange.deliver(symbol)
+        self.tell(now, real_ns)
         self.exchange.delist(symbol)
+        self.house.ended.add(symbol)
+        self.exchange.take_events()  # of a book that is closed
+        del self._markets[symbol]
+        return self.settled_prices.pop(symbol)
+
+    def _funding_rate(self, symbol: str, _at_ns: int) -> Decimal:
+        """Return the rate that the venue has been showing (section 6.6: it is known beforehand)."""
+        return Decimal(repr(self._markets[symbol].funding_rate))
+
+    def _delivery_price(self, symbol: str) -> Decimal:
+        """Return the index, the same however often the engine asks."""
+        index = Decimal(repr(round(self._markets[symbol].market.index, 2)))
+        return self.settled_prices.setdefault(symbol, index)
 
     # Time and events
 
@@ -119,10 +143,6 @@ class BitmexPrivate:
         """Work a position out anew after its terms have changed; tell it, and return its row."""
         self._send(account, account.refresh((symbol,), (), now))
         return account.positions[symbol]
-
-    def pay_funding(self, symbol: str, rate: float) -> None:
-        """Let longs and shorts exchange a perpetual's funding."""
-        self.exchange.pay_funding(symbol, Decimal(repr(rate)))
 
     def set_dead_man(self, account: BitmexAccount, timeout_ms: int, now: int) -> Row:
         """Arm, replace or (0) disarm the account's timer; return the answer (section 2.6)."""

@@ -34,6 +34,7 @@ from dquant.simulator.bitmex_private import BitmexPrivate, SimulatedAccount
 from dquant.simulator.bitmex_private_types import PRIVATE_TYPES
 from dquant.simulator.bitmex_rest import BitmexRest
 from dquant.simulator.bitmex_tables import Row
+from dquant.simulator.exchange import Exchange
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.flow_book import BID
@@ -182,6 +183,11 @@ class BitmexServer:
         notes = list(self._notes)
         self._notes.clear()
         return notes
+
+    @property
+    def exchange(self) -> Exchange:
+        """The engine: what is true of orders and accounts."""
+        return self.private.exchange
 
     # What connections ask
 
@@ -437,7 +443,6 @@ class BitmexServer:
         if funding is not None:
             self._tell_rows("funding", market.symbol, "insert", [funding])
             self._note("funding", market.symbol, rate=funding["fundingRate"])
-            self.private.pay_funding(market.symbol, funding["fundingRate"])
         changes: list[tuple[int, Row]] = []
         if traded:
             changes.append((self.now_ns, market.last_fields()))
@@ -477,7 +482,8 @@ class BitmexServer:
     def _settle(self, market: BitmexMarket) -> None:
         """Let a future expire and list the next one."""
         symbol = market.symbol
-        settlement, trade = market.settlement_rows()
+        price = self.private.settle(symbol, self.now_ns, self.real_ns)
+        settlement, trade = market.settlement_rows(float(price))
         self.settlements.append(settlement)
         self._tell_rows("settlement", symbol, "insert", [settlement])
         self._tell_rows("trade", symbol, "insert", [trade])
@@ -488,7 +494,6 @@ class BitmexServer:
         if len(self.gone) > GONE_LIMIT:
             del self.gone[next(iter(self.gone))]
         del self.markets[symbol]
-        self.private.delist(symbol)
         self.flow.remove(symbol)
         contract = instruments.quarterly_future(self.now_ns)
         successor = BitmexMarket(contract, self.flow, self.now_ns)

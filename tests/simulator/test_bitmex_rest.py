@@ -180,9 +180,9 @@ def test_the_thirty_first_request_of_a_minute_is_refused_until_the_bucket_fills(
     answers = [get("/liquidation", venue) for _ in range(31)]
     assert [answer.status for answer in answers] == [200] * 30 + [429]
     assert [answer.headers["x-ratelimit-remaining"] for answer in answers][:2] == ["29", "28"]
-    assert (answers[-1].headers["Retry-After"], answers[-1].headers["x-ratelimit-limit"]) == ("1", "30")
+    assert (answers[-1].headers["Retry-After"], answers[-1].headers["x-ratelimit-limit"]) == ("2", "30")
     assert json.loads(answers[-1].body) == {
-        "error": {"message": "Rate limit exceeded, retry in 1 seconds.", "name": "RateLimitError"}
+        "error": {"message": "Rate limit exceeded, retry in 2 seconds.", "name": "RateLimitError"}
     }
     venue.publish(venue.now_ns, 4 * NS_PER_S)  # 3 s of real time later: 1.5 requests
     assert [get("/liquidation", venue).status for _ in range(2)] == [200, 429]
