@@ -205,14 +205,19 @@ class BitmexAccount:
             frames.append(Frame("transact", "", "insert", transacts))
         return frames
 
-    def refresh(self, symbols: Iterable[str], coins: Iterable[str], now: int) -> list[Frame]:
-        """Work out positions and margins anew; return what has changed."""
+    def refresh(
+        self, symbols: Iterable[str], coins: Iterable[str], now: int, *, is_asked: bool = False
+    ) -> list[Frame]:
+        """Work out positions and margins anew; return what has changed.
+
+        ``is_asked``: the account set their terms, so there is a row even where nothing was ever held.
+        """
         frames: list[Frame] = []
         touched = dict.fromkeys(coins)
         for symbol in symbols:
             listed = self._house.listed.get(symbol)
             if listed is not None and symbol not in self._house.ended:
-                frames += self._refresh_position(listed, now)
+                frames += self._refresh_position(listed, now, is_asked=is_asked)
                 touched[listed.engine.settle] = None
         for coin in touched:
             frames += self._refresh_margin(coin, now)
@@ -344,16 +349,18 @@ class BitmexAccount:
 
     # Positions and money
 
-    def _refresh_position(self, listed: Listed, now: int) -> list[Frame]:
+    def _refresh_position(self, listed: Listed, now: int, *, is_asked: bool = False) -> list[Frame]:
         exchange, symbol = self._house.exchange, listed.contract.symbol
         terms = self.term(symbol)
         position = exchange.position(self.name, symbol)
+        # Who chooses a leverage has a row from then on, whether he ever trades or not.
+        is_chosen = symbol in self.terms
         held = 0 if position is None else position.lots
         orders = account_rows.open_orders(
             exchange.open_orders(self.name, symbol), listed.engine, listed.contract, terms.leverage, held
         )
         before = self.positions.get(symbol)
-        if position is None and before is None and not (orders.buy_qty or orders.sell_qty):
+        if position is None and before is None and not (is_asked or orders.buy_qty or orders.sell_qty):
             return []
         mark = exchange.mark(symbol) if position is None or not position.lots else position.mark
         row = account_rows.position_row(

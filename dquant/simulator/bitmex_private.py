@@ -141,7 +141,7 @@ class BitmexPrivate:
 
     def refresh(self, account: BitmexAccount, symbol: str, now: int) -> Row:
         """Work a position out anew after its terms have changed; tell it, and return its row."""
-        self._send(account, account.refresh((symbol,), (), now))
+        self._send(account, account.refresh((symbol,), (), now, is_asked=True))
         return account.positions[symbol]
 
     def set_dead_man(self, account: BitmexAccount, timeout_ms: int, now: int) -> Row:
