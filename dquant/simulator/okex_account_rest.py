@@ -35,6 +35,7 @@ class AccountRest:
 
     def __init__(self, desk: OkexDesk, private: OkexPrivate) -> None:
         self._desk, self._exchange, self._private = desk, desk.exchange, private
+        self._markets = desk.markets
         self.get: dict[str, Callable[[str, Query], Rows]] = {
             "account/config": lambda name, _query: [config_row(desk.settings[name])],
             "account/balance": self._balance,
@@ -60,8 +61,8 @@ class AccountRest:
         if len(wanted) > _MOST_IDS:
             raise OkexError("50025", "ccy", _MOST_IDS)
         balances = [one for one in self._exchange.balances(account) if not wanted or one.coin in wanted]
-        desk = self._desk
-        return [account_row(balances, desk.settings[account], desk.usd_price, desk.now_ns, is_push=False)]
+        settings, markets = self._desk.settings[account], self._markets
+        return [account_row(balances, settings, markets.usd_price, markets.now_ns, is_push=False)]
 
     def _positions(self, account: str, query: Query) -> Rows:
         inst_type, ids = given(query, "instType"), [one for one in given(query, "instId").split(",") if one]
@@ -72,7 +73,7 @@ class AccountRest:
             raise OkexError("50025", "instId", _MOST_IDS)
         rows = []
         for position in self._exchange.positions(account):
-            known = self._desk.rows(position.symbol)
+            known = self._markets.rows(position.symbol)
             row = self._private.position(position) if known is not None and position.lots else None
             if (
                 row is not None
@@ -100,14 +101,14 @@ class AccountRest:
         balances = []
         for one in self._exchange.balances(account):
             equity = money_text(one.equity, one.decimals)
-            worth = Decimal(equity) * desk.usd_price(one.coin)
+            worth = Decimal(equity) * desk.markets.usd_price(one.coin)
             balances.append({"ccy": one.coin, "disEq": decimal_text(worth, 12), "eq": equity})
         positions = []
         for position in self._exchange.positions(account):
-            rows, contract = desk.rows(position.symbol), desk.contract(position.symbol)
+            rows, contract = desk.markets.rows(position.symbol), desk.markets.contract(position.symbol)
             if not position.lots or rows is None or contract is None:
                 continue
-            listing, prices = rows.listing, desk.prices(position.symbol)
+            listing, prices = rows.listing, desk.markets.prices(position.symbol)
             if inst_type not in ("", listing.inst_type):
                 continue
             size = abs(position.lots) * contract.lot.size
@@ -128,7 +129,7 @@ class AccountRest:
                     "quoteBal": "",
                 }
             )
-        return [{"adjEq": "", "balData": balances, "posData": positions, "ts": ms_text(desk.now_ns)}]
+        return [{"adjEq": "", "balData": balances, "posData": positions, "ts": ms_text(desk.markets.now_ns)}]
 
     def _leverage_info(self, account: str, query: Query) -> Rows:
         if needed(query, "mgnMode") != "cross":
@@ -149,7 +150,7 @@ class AccountRest:
         inst_type = one_of(query, "instType", ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION"))
         for name in ("instId", "instFamily", "uly"):
             value = given(query, name)
-            if value and not self._desk.is_listed(inst_type, name, value):
+            if value and not self._markets.is_listed(inst_type, name, value):
                 raise OkexError("51001")
         maker, taker = (decimal_text(-rate) for rate in fees("SPOT" if inst_type == "MARGIN" else inst_type))
         groups: tuple[str, ...] = _FEE_GROUPS.get(inst_type, ("1",))
@@ -173,18 +174,18 @@ class AccountRest:
                 "taker": taker,
                 "takerU": "",
                 "takerUSDC": "",
-                "ts": ms_text(self._desk.now_ns),
+                "ts": ms_text(self._markets.now_ns),
             }
         ]
 
     def _max_size(self, account: str, query: Query) -> Rows:
         rows = []
         for inst_id in self._traded_ids(query):
-            rows_of = self._desk.rows(inst_id)
-            listing = self._desk.find_listing({"instId": inst_id}, by_code=False)
-            if rows_of is None or inst_id not in self._desk.feeds:
+            rows_of = self._markets.rows(inst_id)
+            listing = self._markets.find_listing({"instId": inst_id}, by_code=False)
+            if rows_of is None or inst_id not in self._markets.feeds:
                 raise OkexError("51001")
-            market = self._desk.feeds[inst_id].market
+            market = self._markets.feeds[inst_id].market
             price = given(query, "px")
             ticks = int(number(price, "px") / rows_of.tick.size) if price else None
             sizes = []
@@ -201,7 +202,7 @@ class AccountRest:
         free = {one.coin: money_text(one.available, one.decimals) for one in self._exchange.balances(account)}
         rows = []
         for inst_id in self._traded_ids(query):
-            row = self._desk.find_listing({"instId": inst_id}, by_code=False).row
+            row = self._markets.find_listing({"instId": inst_id}, by_code=False).row
             buys, sells = row["settleCcy"] or row["quoteCcy"], row["settleCcy"] or row["baseCcy"]
             rows.append(
                 {"instId": inst_id, "availBuy": free.get(buys, "0"), "availSell": free.get(sells, "0")}
@@ -277,13 +278,13 @@ class AccountRest:
         mode = needed(query, "tdMode")
         ids = self._ids(query)
         for inst_id in ids:
-            listing = self._desk.find_listing({"instId": inst_id}, by_code=False)
+            listing = self._markets.find_listing({"instId": inst_id}, by_code=False)
             if mode != ("cash" if listing.inst_type == "SPOT" else "cross"):
                 raise OkexError("51000", "tdMode")
         return ids
 
     def _derivative(self, inst_id: str) -> Listing:
-        listing = self._desk.find_listing({"instId": inst_id}, by_code=False)
+        listing = self._markets.find_listing({"instId": inst_id}, by_code=False)
         if listing.inst_type == "SPOT":
             raise OkexError("51000", "instId")
         return listing

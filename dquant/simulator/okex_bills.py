@@ -29,7 +29,7 @@ class Bills:
     """The bills of all accounts."""
 
     def __init__(self, desk: "OkexDesk") -> None:
-        self._desk = desk
+        self._markets = desk.markets
         self._bills: dict[str, deque[dict[str, str]]] = {}
         self._last_fill: dict[str, OrderFilled] = {}
         self._numbers = count(_FIRST_NUMBER)
@@ -62,7 +62,7 @@ class Bills:
             "sz": money_text(abs(event.delta), balance.decimals),
             "ts": ms_text(event.ts),
         }
-        rows = self._desk.rows(event.symbol)
+        rows = self._markets.rows(event.symbol)
         if rows is not None:
             listing = rows.listing
             facts |= {"instId": listing.inst_id, "instType": listing.inst_type, "mgnMode": "cross"}
@@ -99,7 +99,7 @@ class ClosedPositions:
     """Positions that have ended, as ``/account/positions-history`` lists them; the newest ``LIMIT`` stay."""
 
     def __init__(self, desk: "OkexDesk") -> None:
-        self._desk = desk
+        self._markets = desk.markets
         self._rows: dict[str, deque[dict[str, str]]] = {}
         self._open: dict[tuple[str, str, PosSide], PositionView] = {}  # as it was before the last change
         self._most: dict[tuple[str, str, PosSide], int] = {}
@@ -137,7 +137,7 @@ class ClosedPositions:
                 self._open.pop(key, None)
 
     def _row(self, before: PositionView, after: PositionView, reason: Reason) -> dict[str, str] | None:
-        rows, contract = self._desk.rows(before.symbol), self._desk.contract(before.symbol)
+        rows, contract = self._markets.rows(before.symbol), self._markets.contract(before.symbol)
         if rows is None or contract is None:
             return None
         key = before.account, before.symbol, before.pos_side

@@ -107,6 +107,7 @@ class OkexPrivate:
     def __init__(self, desk: OkexDesk, options: PushOptions | None = None) -> None:
         self.bills, self.closed = Bills(desk), ClosedPositions(desk)
         self._desk, self._exchange = desk, desk.exchange
+        self._markets = desk.markets
         self._options = options or PushOptions()
         self._subscribed: dict[tuple[str, str], dict[tuple[str, str], PrivateSubscription]] = {}
         self._dirty: dict[str, tuple[int, set[str]]] = {}  # account: when to tell, which coins
@@ -121,7 +122,7 @@ class OkexPrivate:
         if channel in _TYPED and arg.get("instType") not in _INST_TYPES:
             return None
         inst_id = arg.get("instId")
-        if inst_id and self._desk.rows(str(inst_id)) is None:
+        if inst_id and self._markets.rows(str(inst_id)) is None:
             return None
         if _interval_ns(arg) is None:
             return None
@@ -247,19 +248,19 @@ class OkexPrivate:
             coins = {event.balance.coin}
         elif isinstance(event, OrderAccepted | OrderCancelled | OrderAmended | PositionChanged):
             symbol = event.position.symbol if isinstance(event, PositionChanged) else event.order.symbol
-            rows = self._desk.rows(symbol)
+            rows = self._markets.rows(symbol)
             if rows is None:
                 return
             row = rows.listing.row
             coins = {row["settleCcy"]} if row["settleCcy"] else {row["baseCcy"], row["quoteCcy"]}
         else:
             return
-        due_ns, known = self._dirty.get(account, (self._desk.now_ns + _MERGE_NS, set()))
+        due_ns, known = self._dirty.get(account, (self._markets.now_ns + _MERGE_NS, set()))
         self._dirty[account] = due_ns, known | coins
 
     def _push_fill(self, event: OrderFilled, real_ns: int) -> None:
         view = event.order
-        rows = self._desk.rows(view.symbol)
+        rows = self._markets.rows(view.symbol)
         is_spot_market = (
             rows is not None
             and rows.listing.inst_type == "SPOT"
@@ -283,12 +284,12 @@ class OkexPrivate:
         state: str = "",
     ) -> None:
         entries = self._entries(view.account, "orders", view.symbol)
-        rows = self._desk.rows(view.symbol)
+        rows = self._markets.rows(view.symbol)
         if not entries or rows is None:
             return
         row = rows.push_row(
             view,
-            self._desk.prices(view.symbol),
+            self._markets.prices(view.symbol),
             None if fill_of is None else fill_of.fill,
             amended=amended or Amended(),
             state=state,
@@ -302,7 +303,7 @@ class OkexPrivate:
 
     def _push_public_fill(self, account: str, event: OrderFilled, real_ns: int) -> None:
         entries = self._entries(account, "fills", event.fill.symbol)
-        rows = self._desk.rows(event.fill.symbol)
+        rows = self._markets.rows(event.fill.symbol)
         if not entries or rows is None:
             return
         fill = event.fill
@@ -329,7 +330,7 @@ class OkexPrivate:
             row = self.position(position, trade_id) if entries else None
             if row is not None:
                 self._send(
-                    entries, [push_position_row(row, self._desk.now_ns)], real_ns, eventType="event_update"
+                    entries, [push_position_row(row, self._markets.now_ns)], real_ns, eventType="event_update"
                 )
 
     def _push_both(
@@ -357,7 +358,7 @@ class OkexPrivate:
 
     def position(self, position: PositionView, trade_id: int | None = None) -> dict[str, Any] | None:
         """Return a position's row; None for an instrument that nobody knows any more."""
-        rows, contract = self._desk.rows(position.symbol), self._desk.contract(position.symbol)
+        rows, contract = self._markets.rows(position.symbol), self._markets.contract(position.symbol)
         if rows is None or contract is None:
             return None
         if trade_id is None:
@@ -366,7 +367,7 @@ class OkexPrivate:
             position,
             rows.listing,
             contract,
-            self._desk.prices(position.symbol),
+            self._markets.prices(position.symbol),
             COINS[contract.settle],
             trade_id,
         )
@@ -376,7 +377,7 @@ class OkexPrivate:
             balance for balance in self._exchange.balances(account) if coins is None or balance.coin in coins
         ]
         settings = self._desk.settings[account]
-        return account_row(balances, settings, self._desk.usd_price, self._desk.now_ns, is_push=True)
+        return account_row(balances, settings, self._markets.usd_price, self._markets.now_ns, is_push=True)
 
     def _both_row(
         self,
@@ -387,12 +388,12 @@ class OkexPrivate:
     ) -> dict[str, Any]:
         items = []
         for position, trade_id in positions:
-            rows, contract = self._desk.rows(position.symbol), self._desk.contract(position.symbol)
+            rows, contract = self._markets.rows(position.symbol), self._markets.contract(position.symbol)
             if rows is not None and contract is not None:
                 decimals = COINS[contract.settle]
                 items.append(position_item(position, rows.listing, contract, decimals, trade_id))
         return {
-            "pTime": ms_text(self._desk.now_ns),
+            "pTime": ms_text(self._markets.now_ns),
             "eventType": event_type,
             "balData": [balance_item(balance) for balance in balances],
             "posData": items,
@@ -414,12 +415,12 @@ class OkexPrivate:
             return None
         data = []
         for position in self._exchange.positions(account):
-            rows = self._desk.rows(position.symbol)
+            rows = self._markets.rows(position.symbol)
             if position.lots and rows is not None:
                 listing = rows.listing
                 row_ = self.position(position)
                 if row_ is not None and entry.wants(listing.inst_type, listing.family, listing.inst_id):
-                    data.append(push_position_row(row_, self._desk.now_ns))
+                    data.append(push_position_row(row_, self._markets.now_ns))
         return None if is_regular and not data else dump({**frame, **whole, "data": data})
 
     # Inside
@@ -430,7 +431,7 @@ class OkexPrivate:
     def _entries(self, account: str, channel: str, symbol: str) -> list[PrivateSubscription]:
         """Return who hears of this instrument on a channel; nobody twice on one connection."""
         entries = self._subscribed.get((account, channel))
-        rows = self._desk.rows(symbol)
+        rows = self._markets.rows(symbol)
         if not entries or rows is None:
             return []
         listing = rows.listing

@@ -52,6 +52,7 @@ class OkexPrivateRest:
 
     def __init__(self, desk: OkexDesk, private: OkexPrivate, instruments: Callable[[Query], Rows]) -> None:
         self._desk, self._exchange = desk, desk.exchange
+        self._markets = desk.markets
         account = AccountRest(desk, private)
         self._get: dict[str, Endpoint] = {
             "trade/order": self._order,
@@ -128,7 +129,7 @@ class OkexPrivateRest:
     # Queries
 
     def _order(self, account: str, query: Query) -> Rows:
-        listing = self._desk.find_listing(dict(query), by_code=False)
+        listing = self._markets.find_listing(dict(query), by_code=False)
         view = self._desk.find_order(account, dict(query))
         if view is None or view.symbol != listing.inst_id:
             raise OkexError("51603")
@@ -140,7 +141,7 @@ class OkexPrivateRest:
 
     def _history(self, account: str, query: Query, days: int) -> Rows:
         one_of(query, "instType", INST_TYPES)
-        since_ns = self._desk.now_ns - days * _DAY_NS
+        since_ns = self._markets.now_ns - days * _DAY_NS
         views = [
             view
             for view in self._exchange.finished_orders(account)
@@ -157,7 +158,7 @@ class OkexPrivateRest:
         return self._rows(chosen, self._last_fills(account, {view.order_id for view in chosen}))
 
     def _matches(self, view: OrderView, query: Query) -> bool:
-        rows = self._desk.rows(view.symbol)
+        rows = self._markets.rows(view.symbol)
         if rows is None:
             return False
         listing = rows.listing
@@ -175,7 +176,7 @@ class OkexPrivateRest:
     def _rows(self, views: Iterable[OrderView], fills: Mapping[int, Fill]) -> Rows:
         found = []
         for view in views:
-            rows = self._desk.rows(view.symbol)
+            rows = self._markets.rows(view.symbol)
             if rows is not None:
                 source = self._desk.cancel_sources.get((view.account, view.order_id), "")
                 found.append(rows.rest_row(view, fills.get(view.order_id), source))
@@ -191,13 +192,13 @@ class OkexPrivateRest:
         return fills
 
     def _fills(self, account: str, query: Query, days: int) -> Rows:
-        since_ns = self._desk.now_ns - days * _DAY_NS
+        since_ns = self._markets.now_ns - days * _DAY_NS
         order_id = order_id_of(query["ordId"]) if query.get("ordId") else None
         if query.get("instType"):
             one_of(query, "instType", INST_TYPES)
         found = []
         for fill in reversed(self._exchange.fills(account)):
-            rows = self._desk.rows(fill.symbol)
+            rows = self._markets.rows(fill.symbol)
             if rows is None or fill.ts < since_ns or not _is_within(fill.ts, query):
                 continue
             listing = rows.listing
@@ -220,7 +221,7 @@ class OkexPrivateRest:
                 "fillRatio": "",
                 "mainFillRatio": "",
                 "nextAccRateLimit": "1000",
-                "ts": ms_text(self._desk.now_ns),
+                "ts": ms_text(self._markets.now_ns),
             }
         ]
 

@@ -24,6 +24,7 @@ from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing, next_change_ns, universe
 from dquant.simulator.okex_login import KeyRing, Secrets, check_request
+from dquant.simulator.okex_markets import demo_code
 from dquant.simulator.okex_messages import (
     BOOK_CHANNELS,
     DERIVATIVE_CHANNELS,
@@ -37,7 +38,7 @@ from dquant.simulator.okex_messages import (
 from dquant.simulator.okex_private import OkexPrivate, PushOptions
 from dquant.simulator.okex_private_rest import PREFIXES, OkexPrivateRest
 from dquant.simulator.okex_rest import OkexRest
-from dquant.simulator.okex_trade import Answer, OkexDesk, TradeOptions, demo_code
+from dquant.simulator.okex_trade import Answer, OkexDesk, TradeOptions
 from dquant.simulator.units import fixed
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
 
@@ -365,8 +366,8 @@ class OkexServer:
             if name in self.listings:
                 continue
             if name in self.feeds:
-                self.desk.prices(name)
-                self.desk.delisted(listing)
+                self.desk.markets.prices(name)
+                self.desk.markets.delisted(listing)
                 self.tell(real_ns)
                 del self.feeds[name]
                 self._flow.remove(name)
@@ -377,12 +378,12 @@ class OkexServer:
             if old is not None and old.state == listing.state:
                 if name in self.feeds:
                     self.feeds[name].listing = listing  # the alias may have moved on
-                    self.desk.relisted(listing)
+                    self.desk.markets.relisted(listing)
                 continue
             if listing.state == "live":
                 market = self._flow.add(listing.spec)
                 feed = self.feeds[name] = InstrumentFeed(listing, market, self.faults)
-                self.desk.listed(listing, feed)
+                self.desk.markets.listed(listing, feed)
                 for channel, of in self._listeners:
                     if of == name:
                         feed.listen(channel, now_ns)

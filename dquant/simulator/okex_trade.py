@@ -10,22 +10,18 @@ An order is known by ordId or clOrdId; one that was cancelled without a fill is 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from dquant.constants import NS_PER_MS, NS_PER_S
-from dquant.simulator import okex_data as data
-from dquant.simulator.contract import Contract
 from dquant.simulator.exchange import Exchange
 from dquant.simulator.exchange_faults import PLAIN_ANSWER, AnswerPlan
 from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_account import AccountSettings
-from dquant.simulator.okex_contracts import COINS, contract_of
 from dquant.simulator.okex_errors import OkexError
-from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_limits import RateLimiter
-from dquant.simulator.okex_orders import OrderRows, Prices, ord_id_text, order_id_of
+from dquant.simulator.okex_markets import MarketsHost, OkexMarkets
+from dquant.simulator.okex_orders import ord_id_text, order_id_of
 from dquant.simulator.okex_requests import (
     Amendment,
     NewOrder,
@@ -47,14 +43,13 @@ from dquant.simulator.orders import (
     State,
     Why,
 )
-from dquant.simulator.units import fixed, ms_text
+from dquant.simulator.units import ms_text
 
 MOST_IN_BATCH = 20
-MOST_PENDING = 500  # orders of an account in one instrument
+_MOST_PENDING = 500  # orders of an account in one instrument; the engine counts
 MOST_TAGS = 20  # live dead-man timers by tag
 FORGOTTEN_NS = 2 * 3600 * NS_PER_S
 _TIMEOUTS_S = range(10, 121)
-_ROWS_LIMIT = 400  # instruments whose names and steps are remembered after their end
 
 _KINDS = {
     "limit": Kind.LIMIT,
@@ -79,15 +74,7 @@ _WORDS = {  # of what the engine refuses, where it always means the same
     Why.FAULT: "51149",
 }
 
-# The demo environment numbers its instruments differently (seen with BTC-USDT-SWAP, section 1).
-_DEMO_SHIFT = 2_021_032_601_092_534
-
 Row = dict[str, Any]
-
-
-def demo_code(listing: Listing) -> int:
-    """Return the instIdCode of an instrument in the demo environment."""
-    return listing.code + _DEMO_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +121,6 @@ _VERBS = {
 OPERATIONS = frozenset(_VERBS)
 
 
-class TradeHost(Protocol):
-    """What trading asks of its venue."""
-
-    listings: dict[str, Listing]
-    feeds: dict[str, InstrumentFeed]
-    now_ns: int
-
-    def count(self, what: str) -> None:
-        """Count something that happened."""
-
-    def index(self, index_id: str) -> float:
-        """Return the index of this name."""
-
-
 class OkexDesk:
     """Orders of all accounts.
 
@@ -161,12 +134,13 @@ class OkexDesk:
 
     def __init__(
         self,
-        host: TradeHost,
+        host: MarketsHost,
         exchange: Exchange,
         settings: dict[str, AccountSettings],
         options: TradeOptions | None = None,
     ) -> None:
         self.exchange, self.settings = exchange, settings
+        self.markets = OkexMarkets(host, exchange)
         self.limiter = RateLimiter()
         # Amendments that fail after their ack, for the ``orders`` channel: (account, order, reqId, code).
         self.failed_amendments: list[tuple[OrderView, str, OkexError]] = []
@@ -174,10 +148,6 @@ class OkexDesk:
         self.cancel_sources: dict[tuple[str, int], str] = {}
         self._host = host
         self._options = options or TradeOptions()
-        self._rows: dict[str, OrderRows] = {}
-        self._contracts: dict[str, Contract] = {}
-        self._prices: dict[str, Prices] = {}
-        self._by_code: dict[int, Listing] = {}
         self._tags: dict[str, dict[str, int]] = {}  # account: tag: when it fires
         self._do: dict[str, Callable[[str, Row, Listing], tuple[Row, AnswerPlan]]] = {
             "order": self._place,
@@ -187,93 +157,6 @@ class OkexDesk:
             "amend-order": self._amend,
             "batch-amend-orders": self._amend,
         }
-
-    # Instruments
-
-    def listed(self, listing: Listing, feed: InstrumentFeed) -> None:
-        """Take a new instrument."""
-        if len(self._rows) >= _ROWS_LIMIT:
-            oldest = next(iter(self._rows))
-            del self._rows[oldest], self._contracts[oldest]
-        self._rows[listing.inst_id] = OrderRows(listing, feed.market.tick, feed.market.lot, COINS)
-        contract = self._contracts[listing.inst_id] = contract_of(listing)
-        self.exchange.list_contract(contract, feed.market)
-        self.relisted(listing)
-
-    def relisted(self, listing: Listing) -> None:
-        """Take what changed of an instrument: its alias."""
-        for code in (listing.code, demo_code(listing)):
-            self._by_code[code] = listing
-
-    def delisted(self, listing: Listing) -> None:
-        """Keep what an instrument that has ended is still asked for: its name and last prices."""
-        for code in (listing.code, demo_code(listing)):
-            self._by_code.pop(code, None)
-        self.exchange.delist(listing.inst_id)
-
-    def rows(self, symbol: str) -> OrderRows | None:
-        """Return the writer of an instrument's orders; None where it ended long ago."""
-        return self._rows.get(symbol)
-
-    def contract(self, symbol: str) -> Contract | None:
-        """Return an instrument as the engine sees it; None where it ended long ago."""
-        return self._contracts.get(symbol)
-
-    def usd_price(self, coin: str) -> Decimal:
-        """Return what one coin is worth in USD."""
-        if coin == "USD":
-            return Decimal(1)
-        if coin == "USDT":
-            return Decimal(fixed(self._host.index("BTC-USD") / self._host.index("BTC-USDT"), 6))
-        return Decimal(fixed(self._host.index(f"{coin}-USD"), 2))
-
-    def prices(self, symbol: str) -> Prices:
-        """Return where an instrument stands, or stood last."""
-        feed = self._host.feeds.get(symbol)
-        if feed is not None:
-            market = feed.market
-            decimals = 2 if feed.listing.coin == "ETH" else 1
-            self._prices[symbol] = Prices(
-                market.tick.text(market.day.last_tick),
-                fixed(market.mark, decimals),
-                fixed(market.index, decimals),
-            )
-        return self._prices.get(symbol) or Prices("0", "0", "0")
-
-    @property
-    def now_ns(self) -> int:
-        """Virtual time."""
-        return self._host.now_ns
-
-    @property
-    def feeds(self) -> dict[str, InstrumentFeed]:
-        """The instruments that trade."""
-        return self._host.feeds
-
-    def is_listed(self, inst_type: str, name: str, value: str) -> bool:
-        """Return whether there is an instrument of this type with this instId, instFamily or uly."""
-        return any(
-            listing.inst_type == inst_type and listing.row[name] == value
-            for listing in self._host.listings.values()
-        )
-
-    def find_listing(self, arg: Row, *, by_code: bool) -> Listing:
-        """Return the instrument an element names: websockets by instIdCode alone, REST by instId or the code.
-
-        Raises:
-            OkexError: 50014, 51000 or 51001.
-
-        """
-        if by_code or (arg.get("instIdCode") is not None and not arg.get("instId")):
-            code = text(arg, "instIdCode")
-            if not code:
-                raise OkexError("50014", "instIdCode")
-            listing = self._by_code.get(int(code)) if code.isascii() and code.isdecimal() else None
-        else:
-            listing = self._host.listings.get(required(arg, "instId"))
-        if listing is None:
-            raise OkexError("51001")
-        return listing
 
     # Operations
 
@@ -326,7 +209,7 @@ class OkexDesk:
             OkexError: 51023 without a position, 51115 with pending closing orders, and an order's own.
 
         """
-        listing = self.find_listing(arg, by_code=False)
+        listing = self.markets.find_listing(arg, by_code=False)
         if required(arg, "mgnMode") != "cross" or listing.inst_type == "SPOT":
             raise OkexError("51000", "mgnMode")
         settings = self.settings[account]
@@ -351,7 +234,7 @@ class OkexDesk:
         for view in pending:
             self.exchange.cancel(account, view.order_id, Reason.POSITION_CLOSED)
         cl_ord_id, tag = text(arg, "clOrdId"), text(arg, "tag")
-        highest, lowest = self._limit_ticks(listing)
+        highest, lowest = self.markets.limit_ticks(listing)
         note = self._note("market", "", listing, account)
         try:
             self.exchange.close_position(
@@ -432,7 +315,7 @@ class OkexDesk:
                 listing = self._host.listings.get(view.symbol)
                 if view.tick is None or listing is None or view.symbol not in self._host.feeds:
                     continue
-                highest, lowest = self._limit_ticks(listing)
+                highest, lowest = self.markets.limit_ticks(listing)
                 if view.tick > highest if view.side == BID else view.tick < lowest:
                     self.cancel_sources[account, view.order_id] = "15"
                     self.exchange.cancel(account, view.order_id)
@@ -443,7 +326,7 @@ class OkexDesk:
         self, account: str, operation: str, verb: _Verb, arg: Row, *, by_code: bool
     ) -> tuple[Row, AnswerPlan]:
         try:
-            return self._do[operation](account, arg, self.find_listing(arg, by_code=by_code))
+            return self._do[operation](account, arg, self.markets.find_listing(arg, by_code=by_code))
         except OkexError as exc:
             self._host.count(f"error_{exc.code}")
             given = {
@@ -460,14 +343,12 @@ class OkexDesk:
         new = parse_order(arg, listing, settings.pos_mode, settings.level)
         if listing.inst_id not in self._host.feeds:
             raise OkexError("51027")
-        if len(self.exchange.open_orders(account, listing.inst_id)) >= MOST_PENDING:
-            raise OkexError("51102", MOST_PENDING)
         request = OrderRequest(
             symbol=listing.inst_id,
             side=new.side,
-            lots=new.lots or self._lots_for(new),
+            lots=new.lots or self.markets.lots_for(new),
             kind=_KINDS[new.ord_type],
-            tick=self._checked_tick(listing, new.side, new.ticks, may_clamp=new.may_clamp),
+            tick=self.markets.checked_tick(listing, new.side, new.ticks, may_clamp=new.may_clamp),
             pos_side=PosSide(new.pos_side or "net"),
             reduce_only=new.is_reduce_only,
             client_id=new.cl_ord_id,
@@ -514,7 +395,7 @@ class OkexDesk:
             raise OkexError("51506")
         tick = change.ticks
         if tick is not None:
-            tick = self._checked_tick(listing, view.side, tick, may_clamp=change.may_clamp)
+            tick = self.markets.checked_tick(listing, view.side, tick, may_clamp=change.may_clamp)
         if not self._fails_late(account, view, change, tick):
             try:
                 self.exchange.amend(
@@ -573,35 +454,10 @@ class OkexDesk:
         for arg in args:
             if self.limiter.is_too_much(bucket, f"{account}/{str(arg.get(name))[:40]}", real_ns):
                 raise OkexError("50011")
-            listing = self._by_code.get(arg[name]) if by_code and isinstance(arg.get(name), int) else None
+            listing = self.markets.by_code(arg.get(name)) if by_code else None
             spot += listing is not None and listing.inst_type == "SPOT"
         if verb.is_new and self.limiter.is_too_many_orders(account, real_ns, len(args) - spot):
             raise OkexError("50061")
-
-    def _limit_ticks(self, listing: Listing) -> tuple[int, int]:
-        """Return the highest buy and the lowest sell price allowed now, in ticks."""
-        market = self._host.feeds[listing.inst_id].market
-        row = data.price_limit(listing, market, self._host.now_ns)
-        size = market.tick.size
-        return int(Decimal(row["buyLmt"]) / size), int(Decimal(row["sellLmt"]) / size)
-
-    def _checked_tick(self, listing: Listing, side: int, tick: int | None, *, may_clamp: bool) -> int:
-        """Return the price to send: inside the limit; without a price, the limit itself.
-
-        Raises:
-            OkexError: 51006.
-
-        """
-        highest, lowest = self._limit_ticks(listing)
-        edge = highest if side == BID else lowest
-        if tick is None:
-            return edge
-        if tick <= highest if side == BID else tick >= lowest:
-            return tick
-        if may_clamp:
-            return edge
-        write = self._rows[listing.inst_id].tick.text
-        raise OkexError("51006", write(highest), write(lowest))
 
     def _check_reduces(self, account: str, request: OrderRequest) -> None:
         """Refuse a reduce-only order that does not reduce, as a whole.
@@ -618,26 +474,6 @@ class OkexDesk:
             raise OkexError("51170")
         if request.lots > abs(held):
             raise OkexError("51112")
-
-    def _lots_for(self, new: NewOrder) -> int:
-        """Return how many lots an amount of quote currency buys or sells in the book as it is.
-
-        Raises:
-            OkexError: 51020: less than the least.
-
-        """
-        market = self._host.feeds[new.listing.inst_id].market
-        left, lots = new.quote_amount or Decimal(), 0
-        for tick, (resting, _orders) in market.book.top(ASK if new.side == BID else BID, 400).items():
-            each = tick * market.tick.size * market.lot.size
-            taken = min(resting, int(left / each))
-            lots += taken
-            left -= taken * each
-            if taken < resting:
-                break
-        if lots * market.lot.size < Decimal(new.listing.row["minSz"]):
-            raise OkexError("51020")
-        return lots
 
     def _note(
         self, ord_type: str, tgt_ccy: str, listing: Listing, account: str, new: NewOrder | None = None
@@ -662,6 +498,8 @@ class OkexDesk:
             return OkexError("51008", coin, sub_code="1001")
         if exc.why is Why.REDUCE_ONLY:
             return OkexError("51170" if exc.facts.get("position") else "51169")
+        if exc.why is Why.TOO_MANY_ORDERS and exc.facts.get("limit") == _MOST_PENDING:
+            return OkexError("51102", _MOST_PENDING)
         if exc.why in (Why.PRICE, Why.POSITION_SIDE):
             return OkexError("51000", "px" if exc.why is Why.PRICE else "posSide")
         return OkexError(_WORDS.get(exc.why, "51149"))
