@@ -1,6 +1,6 @@
 """Accounts of one exchange: cash, positions, margin of both, in whole minor units of each coin.
 
-Pure; no orders are matched here and no time passes. All margin is cross, per settle coin. What is kept simple:
+Pure; no orders are matched here and no time passes. All margin is cross, per settle coin. Kept simple:
 initial margin is the value at the mark price over the leverage (no tiers), an order's margin its value at its
 limit likewise, counted for the side that needs more, and only for what it opens beyond the present position;
 BitMEX's isolated margin is treated as cross. Spot orders hold the coins that they would pay with.

@@ -1,7 +1,7 @@
 """The clearing house: fills, funding, settlement and delivery booked to accounts, and said as events.
 
-In: what was traded or is due, with its price. Out: cash and positions of the accounts (``accounts``), events in
-order (``take_events``) and the ``ledger``. Pure; orders wait and meet elsewhere (``exchange``).
+In: what was traded or is due, with its price. Out: cash and positions of the accounts (``accounts``),
+events in order (``take_events``) and the ``ledger``. Pure; orders wait and meet elsewhere (``exchange``).
 
 The house is the other side of everything that the background does: an account of its own, so that in each
 coin cash only changes hands. Over all accounts, exactly and always:

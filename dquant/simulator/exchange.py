@@ -45,16 +45,16 @@ at the times of the market's own funding (rate: ``options.funding_rate``, or the
 at 08:00 UTC where the contract has it (price: the mark), delivery at ``Contract.expiry_ns`` (price:
 ``options.delivery_price``, or the index). By hand::
 
-    exchange.pay_funding(symbol, rate) ; exchange.settle_daily(symbol, price) ; exchange.deliver(symbol, price)
+    pay_funding(symbol, rate) ; settle_daily(symbol, price=None) ; deliver(symbol, price=None)
 
 Faults: ``exchange.faults`` (``exchange_faults``): few policies that a scenario sets, e.g.
 ``faults.add(OrderFault(kind="reject", nth=2, account="main"))``; ``Placed.answer`` tells the venue to lose,
 delay or double its acknowledgement. ``call_margin(account)`` liquidates; ``set_trading(mode, symbol=None)``
 closes the venue or one instrument, or leaves it to orders that reduce.
 
-Liquidation is kept simple: where the equity of a coin falls to the maintenance margin (looked at every 100 ms),
-all orders on that coin are cancelled and all positions closed at market, what the book does not take at the
-mark; what the account then owes, the house pays.
+Liquidation is kept simple: where the equity of a coin falls to the maintenance margin (looked at every
+100 ms), all orders on that coin are cancelled and all positions closed at market, what the book does not
+take at the mark; what the account then owes, the house pays.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -142,9 +142,9 @@ class Exchange(ExchangeReader):
         self.ledger = Ledger(self.options.ledger_limit)
         clearing = Clearing(coins, self.ledger)
         clearing.now_ns = flow.now_ns
-        desk = OrderDesk(clearing, self.options.max_orders, self.options.max_orders_per_symbol)
-        super().__init__(clearing, desk)
         self._timers = Timers()
+        desk = OrderDesk(clearing, self._timers, self.options.max_orders, self.options.max_orders_per_symbol)
+        super().__init__(clearing, desk)
         self._trading: dict[str, TradingMode] = {}  # "": the whole venue
         self._checked_ns = flow.now_ns
         flow.keepers.append(self)
@@ -231,8 +231,6 @@ class Exchange(ExchangeReader):
         if not order.is_waiting:
             self._desk.matching[order.symbol].begin(self.now_ns)
             self._desk.enter(order, faults)
-        if order.is_open and request.expires_ns is not None:
-            self._timers.set(("expire", account, str(order.order_id)), request.expires_ns)
         for fault in faults:
             if fault.kind == "late_reject":
                 key = ("late_reject", account, str(order.order_id))

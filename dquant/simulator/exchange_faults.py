@@ -5,10 +5,10 @@ which of them bites the order that just comes in; the exchange does the rest. A 
 matching order from now, bites ``count`` orders in a row, and is gone.
 
 - ``reject``: refused at once with ``why``
-- ``late_reject``: accepted; cancelled with ``Reason.LATE_REJECT`` after ``delay_ns`` of virtual time, if still open
+- ``late_reject``: accepted; cancelled with ``Reason.LATE_REJECT`` after ``delay_ns`` (virtual), if still open
 - ``partial``: at most ``share`` of it fills at once, the rest is cancelled with ``Reason.FAULT``
-- ``ack_lost``, ``ack_late`` (``delay_ns``), ``ack_twice``: the order lives as usual; ``Placed.answer`` tells the
-  venue what to do with its acknowledgement
+- ``ack_lost``, ``ack_late`` (``delay_ns``), ``ack_twice``: the order lives as usual; ``Placed.answer`` tells
+  the venue what to do with its acknowledgement
 - ``fill_first``: the venue sends the order's events before its acknowledgement
 """
 
@@ -88,6 +88,13 @@ class ExchangeFaults:
         lifted = len(self._faults) - len(kept)
         self._faults = kept
         return lifted
+
+    def lift(self, fault: OrderFault) -> bool:
+        """Take one fault out of effect; False where it has bitten for the last time."""
+        if fault not in self._faults:
+            return False
+        self._faults.remove(fault)
+        return True
 
     def waiting(self) -> list[OrderFault]:
         """Return the faults that have not bitten for the last time."""

@@ -1,4 +1,4 @@
-"""What an exchange tells about itself: orders, fills, balances, positions, prices. Nothing here changes anything.
+"""What an exchange tells about itself: orders, fills, balances, positions, prices. Nothing here changes it.
 
 ``Exchange`` is one of these; its module's docstring lists the doors.
 """

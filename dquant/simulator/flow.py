@@ -264,11 +264,15 @@ class FlowMarket:
             self.day.add(ts, trade.tick, trade.lots)
             self.open_interest = max(1, self.open_interest + int((self._rng.random() - 0.5) * trade.lots))
 
-    def take_for(self, order: Order, limit: int | None) -> None:
-        """Let a client's order take what it reaches; its prints are public as all others."""
+    def take_for(self, order: Order, limit: int | None) -> bool:
+        """Let a client's order take what it reaches; return whether it had to stop at one of its owner's.
+
+        Its prints are public as all others.
+        """
         for trade in self.book.take(order.side, order.left, limit, order):
             self.trades.append(trade)
             self.day.add(self.book.ts, trade.tick, trade.lots)
+        return self.book.taker_met_itself
 
     def _shuffle(self) -> None:
         """A maker changes its mind somewhere, mostly near the top."""
@@ -342,7 +346,7 @@ class FlowMarket:
 
 
 class TimeKeeper(Protocol):
-    """Somebody to whom things happen at moments of his own (timers, settlements), and after the books moved."""
+    """Somebody with moments of his own (timers, settlements), who also looks in after the books moved."""
 
     def next_due(self) -> int | None:
         """Return when the next thing is due, virtual ns; None while nothing is."""

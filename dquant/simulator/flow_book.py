@@ -120,6 +120,7 @@ class FlowBook:
         "listener",
         "revision",
         "sequence",
+        "taker_met_itself",
         "ts",
     )
 
@@ -132,6 +133,7 @@ class FlowBook:
         self._queues: tuple[dict[int, Queue], dict[int, Queue]] = ({}, {})
         self._lonely: tuple[set[int], set[int]] = (set(), set())
         self.listener: FillListener | None = None
+        self.taker_met_itself = False  # how the last ``take`` ended
         self.revision = 0
         self.sequence = sequence
         self.last_trade_id = last_trade_id
@@ -336,6 +338,7 @@ class FlowBook:
             if taken:
                 trades.append(Trade(self.ts, self.sequence, self.last_trade_id, side, tick, taken, filled))
             lots -= taken
+        self.taker_met_itself = stopped
         for tap in self._taps:
             for trade in trades:
                 tap.add_trade(trade)

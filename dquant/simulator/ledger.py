@@ -43,7 +43,7 @@ class Ledger:
         since_ns: int | None = None,
         limit: int | None = None,
     ) -> list[Event]:
-        """Return rows, oldest first: of an account, a kind, past a number, at or after a time; the newest ``limit``.
+        """Return rows, oldest first: of an account, a kind, past a number, from a time; the newest ``limit``.
 
         Raises:
             ValueError: There is no such kind.

@@ -1,10 +1,10 @@
 """Matching of clients' orders in one instrument: price, then time, against each other and the background.
 
-Pure: an order comes in and takes what it reaches, best price first and at one price in the turn of the queue,
-then rests, or says why its rest does not. Fills go to the book's listener one by one (``flow_book``), which keeps
-``Order.filled``; money, positions and events are not known here.
+Pure: an order comes in and takes what it reaches, best price first and at one price in the turn of the
+queue, then rests, or says why its rest does not. Fills go to the book's listener one by one (``flow_book``),
+which keeps ``Order.filled``; money, positions and events are not known here.
 
-Prices are ticks, sizes lots. The kinds: ``LIMIT``; ``MARKET`` (to its protection price, the rest is cancelled);
+Prices are ticks, sizes lots. Kinds: ``LIMIT``; ``MARKET`` (to its protection price, the rest is cancelled);
 ``POST_ONLY`` (ends with ``Reason.POST_ONLY`` where it would take); ``IOC``; ``FOK`` (all at once or nothing).
 A size amended down keeps the place in the queue; every other amendment starts again at the back.
 """
@@ -42,6 +42,7 @@ class Matching:
     def enter(self, order: Order) -> Reason | None:
         """Let an order in; return why what is left of it cannot rest, None where it rests or is filled."""
         book, kind, limit = self._market.book, order.request.kind, order.tick
+        met_itself = False
         if kind is Kind.POST_ONLY:
             assert limit is not None
             if self.would_take(order.side, limit):
@@ -49,15 +50,13 @@ class Matching:
         elif kind is Kind.FOK and book.takeable(order, order.left, limit) < order.left:
             return Reason.FOK
         else:
-            self._market.take_for(order, limit)
+            met_itself = self._market.take_for(order, limit)
         if not order.is_open or order.left == 0:
             return None
-        if kind in _NEVER_REST:
-            # What stops an order early is one of its own: the book still has something for it.
-            return Reason.SELF_TRADE if self.would_take(order.side, limit) else _NEVER_REST[kind]
-        assert limit is not None
-        if self.would_take(order.side, limit):
+        if met_itself:
             return Reason.SELF_TRADE
+        if kind in _NEVER_REST:
+            return _NEVER_REST[kind]
         book.rest(order)
         self._resting.add(order.order_id)
         return None

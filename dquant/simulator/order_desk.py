@@ -38,13 +38,16 @@ from dquant.simulator.orders import (
     TriggerSource,
     Why,
 )
+from dquant.simulator.timers import TimerKey, Timers
 
 
 class OrderDesk:
     """Orders of all accounts of one exchange."""
 
-    def __init__(self, clearing: Clearing, max_orders: int, max_orders_per_symbol: int) -> None:
-        self._clearing = clearing
+    def __init__(
+        self, clearing: Clearing, timers: Timers, max_orders: int, max_orders_per_symbol: int
+    ) -> None:
+        self._clearing, self._timers = clearing, timers
         self._max_orders, self._max_orders_per_symbol = max_orders, max_orders_per_symbol
         self.matching: dict[str, Matching] = {}
         self.waiting: dict[int, Order] = {}  # stops
@@ -120,6 +123,8 @@ class OrderDesk:
         self.open_orders += 1
         if order.is_waiting:
             self.waiting[order.order_id] = order
+        if request.expires_ns is not None:
+            self._timers.set(_expiry_key(order), request.expires_ns)
         self._clearing.emit(OrderAccepted, account.name, order=order.view())
         return order
 
@@ -150,7 +155,7 @@ class OrderDesk:
         order.state, order.reason = state, reason
         order.finished_ns = order.updated_ns = self._clearing.now_ns
         account.hold(order, self._clearing.contracts[order.symbol])
-        self.open_orders -= 1
+        self._forget(order)
         view = account.finish(order)
         if state is State.CANCELLED:
             self._clearing.emit(OrderCancelled, account.name, order=view, reason=reason)
@@ -177,7 +182,7 @@ class OrderDesk:
                 continue
             clearing.book_fill(side, tick, lots, trade_id, is_maker=is_maker)
             if not side.is_open:
-                self.open_orders -= 1
+                self._forget(side)
                 self.matching[symbol].filled_up(side)
         for side in (taker, maker):
             if side is not None:
@@ -196,7 +201,7 @@ class OrderDesk:
                 self._wake(order)
 
     def liquidate(self, account: Account, coin: str) -> None:
-        """Cancel all orders on a coin, close all its positions at market; the house pays what is then owed."""
+        """Cancel all orders on a coin and close all its positions at market; the house pays the debt."""
         clearing = self._clearing
         found = account.margins(coin, clearing.contracts, clearing.mark)
         clearing.emit(
@@ -216,6 +221,11 @@ class OrderDesk:
         clearing.cover(account, coin)
 
     # Inside
+
+    def _forget(self, order: Order) -> None:
+        self.open_orders -= 1
+        if order.request.expires_ns is not None:
+            self._timers.drop(_expiry_key(order))
 
     def _check_form(self, account: Account, request: OrderRequest, contract: Contract) -> None:
         if not 0 < request.lots <= contract.max_lots:
@@ -249,7 +259,9 @@ class OrderDesk:
             return replace(request, lots=min(request.lots, closable))
         if closing == request.side:
             bound = sum(
-                order.left for order in account.orders.values() if order.key == key and order.side == closing
+                order.left
+                for order in account.orders.values()
+                if order.key == key and order.side == closing and not order.is_waiting
             )
             if not closable:
                 raise Refused(Why.NO_POSITION, symbol=request.symbol)
@@ -270,7 +282,7 @@ class OrderDesk:
             account.hold(order, contract)
 
     def _binding_price(self, order: Order, contract: Contract) -> Decimal:
-        """Return the price that an order's margin is counted at: its limit, or where a market order begins."""
+        """Return the price that margin is counted at: the limit, or where a market order starts."""
         if order.tick is not None and order.request.kind is not Kind.MARKET:
             return contract.price(order.tick)
         book = self._clearing.markets[order.symbol].book
@@ -337,4 +349,8 @@ class OrderDesk:
         self.matching[symbol].enter(order)
         if order.is_open:
             self._clearing.book_at(order, self._clearing.mark(symbol), order.left)
-            self.open_orders -= 1
+            self._forget(order)
+
+
+def _expiry_key(order: Order) -> TimerKey:
+    return "expire", order.account, str(order.order_id)

@@ -1,7 +1,7 @@
 """Positions in whole minor units: cost, realised and unrealised PnL, for any payoff.
 
-Pure. A fill adds its signed cost (``contract.Contract.cost``); closing takes a share of the open cost away, the
-last lot all that is left of it. So for every position, always and exactly:
+Pure. A fill adds its signed cost (``contract.Contract.cost``); closing takes a share of the open cost away,
+the last lot all that is left of it. So for every position, always and exactly:
 
     realised + settled == cost - (sum of the signed costs of all its fills)
 
@@ -88,7 +88,7 @@ class Position:
         return self.realised + self.settled - self.fees - self.funding
 
     def liquidation_price(self, rest: int, maintenance_rate: Decimal) -> Decimal | None:
-        """Return where equity meets maintenance margin; ``rest`` is the equity without it (its cost excluded).
+        """Return where equity meets maintenance margin; ``rest`` is the equity without its unrealised PnL.
 
         Everything else of the account is held still; None where no positive price does it.
         """

@@ -1,8 +1,8 @@
 """Who waits at one price of a book: background lots and clients' orders, first come, first filled.
 
-Pure. The background is a number of lots that others set; clients' orders stand in it where they came. What the
-background adds queues behind, what it takes away goes from the very back, so that a client's order moves up
-only by what is filled or cancelled before it.
+Pure. The background is a number of lots that others set; clients' orders stand in it where they came. What
+the background adds queues behind, what it takes away goes from the very back, so that a client's order moves
+up only by what is filled or cancelled before it.
 """
 
 from dquant.simulator.orders import Order

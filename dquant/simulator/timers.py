@@ -20,16 +20,16 @@ class Timers:
 
     def set(self, key: TimerKey, due_ns: int) -> None:
         """Let a key be due then, and no more when it was due before."""
-        self._dues.pop(key, None)
+        self.drop(key)
         self._dues[key] = due_ns
-        self._next = min(self._dues.values())
+        self._next = due_ns if self._next is None else min(self._next, due_ns)
 
     def drop(self, key: TimerKey) -> bool:
         """Forget a key; return whether it was there."""
-        found = self._dues.pop(key, None) is not None
-        if found:
+        due = self._dues.pop(key, None)
+        if due is not None and due == self._next:
             self._next = min(self._dues.values(), default=None)
-        return found
+        return due is not None
 
     def due(self, key: TimerKey) -> int | None:
         """Return when a key is due."""
