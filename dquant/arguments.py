@@ -150,6 +150,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                 "--start", metavar="UTC", help="where its clock starts, e.g. 2026-11-27T07:59:00Z"
             )
             one.add_argument(
+                "--accounts",
+                type=_at_least(0, int),
+                default=1,
+                metavar="N",
+                help="accounts, each with its keys",
+            )
+            one.add_argument(
+                "--scenario",
+                action="append",
+                default=[],
+                metavar="NAME|FILE",
+                help="plays a plan of faults, shipped or a TOML file; may be given again",
+            )
+            one.add_argument(
+                "--list-scenarios", action="store_true", help="explains the shipped scenarios and ends"
+            )
+            one.add_argument(
                 "--without-alias", action="store_true", help="OKX instruments carry no alias any more"
             )
     options, more = parser.parse_known_args(argv)
@@ -169,6 +186,12 @@ _EPILOGS = {
     "feed": "Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md.",
     "monitor": "A live table on a terminal, lines when piped, the records themselves with --json.",
     "replay": "Prices go to standard output, the summary to standard error. -m filters by instrument.",
-    "simulate": "Prints its addresses first; docs/simulator.md has the control door.",
+    "simulate": """\
+Prints its addresses, keys and something to try first (--json: an object); any client of the real exchanges
+trades on it with those. It listens on loopback unless --host says otherwise.
+  bash cli.sh simulate --list-scenarios         what can go wrong, and what a sound client does then
+  bash cli.sh simulate --scenario gaps --seed 42
+  bash cli.sh simulate --speed 0                its clock stands still until the control door steps it
+docs/simulator.md has the control door, the ledger and how to write a scenario.""",
     "markets": "Names are <exchange>_<kind>_<pair>[_<alias>].",
 }

@@ -169,7 +169,7 @@ def _environment() -> dict[str, str]:
 
 def _arguments(options: SimulateOptions) -> list[str]:
     arguments = ["--json", "--parent", str(os.getpid())]
-    for name in ("okex_port", "bitmex_port", "control_port", "host", "seed", "speed"):
+    for name in ("okex_port", "bitmex_port", "control_port", "host", "seed", "speed", "accounts"):
         arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     if options.start_ns is not None:
         start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
@@ -178,6 +178,8 @@ def _arguments(options: SimulateOptions) -> list[str]:
         arguments += ["--start", start.isoformat()]
     if not options.has_alias:
         arguments.append("--without-alias")
+    for scenario in options.scenarios:
+        arguments += ["--scenario", scenario]
     if options.duration_s is not None:
         arguments += ["--duration", str(options.duration_s)]
     return arguments

@@ -24,6 +24,8 @@ class FaultKind:
     one_shot: bool = False
 
 
+_REST = ("method", "path", "count", "duration_s")
+
 KINDS: dict[str, FaultKind] = {
     kind.name: kind
     for kind in (
@@ -39,25 +41,40 @@ KINDS: dict[str, FaultKind] = {
         FaultKind(
             "crossed", "one book update puts the best bid above the best ask", ("inst_id", "count"), True
         ),
-        FaultKind(
-            "unknown", "BitMEX: a level that nobody has is changed and deleted", ("inst_id", "count"), True
-        ),
-        FaultKind("sized_delete", "BitMEX: a delete carries a size", ("inst_id", "count"), True),
-        FaultKind(
-            "early", "BitMEX: a delta comes before the partial of the next subscription", ("inst_id",), True
-        ),
         FaultKind("slow", "everything comes `delay_ms` late", ("delay_ms", "conn_id", "duration_s")),
         FaultKind("silent", "half-open: nothing is sent any more, no pong either", ("conn_id", "duration_s")),
         FaultKind("refuse", "new connections and REST are refused", ("duration_s",)),
         FaultKind("unknown", "bitmex: a level that nobody has changes and goes", ("inst_id", "count"), True),
         FaultKind("sized_delete", "bitmex: a delete carries a size", ("inst_id", "count"), True),
         FaultKind("early", "bitmex: a delta comes before the next partial", ("inst_id", "count"), True),
+        FaultKind("shuffle", "bitmex: private tables tell of one event in any order", ("duration_s",)),
+        FaultKind("stall", "frozen: what is sent waits, and comes all at once", ("conn_id", "duration_s")),
+        FaultKind("reorder", "connections lag up to `delay_ms`, each its own", ("delay_ms", "duration_s")),
+        FaultKind(
+            "rate_limited", "REST: 429, come again in `seconds` (1); okex 50011", (*_REST, "seconds"), True
+        ),
+        FaultKind("overloaded", "REST: 503, nothing was done; bitmex lets cancels through", _REST, True),
+        FaultKind("timeout", "REST: okex 50004, bitmex 502; carried out if `done`", (*_REST, "done"), True),
+        FaultKind(
+            "lost_answer", "REST: cut without an answer; carried out if `done`", (*_REST, "done"), True
+        ),
+        FaultKind(
+            "skew",
+            "the venue's clock is `seconds` off (45) where it checks requests",
+            ("seconds", "duration_s"),
+        ),
+        FaultKind("unlisted", "okex: new contracts are not listed", ("duration_s",)),
     )
 }
+REST_KINDS = ("rate_limited", "overloaded", "timeout", "lost_answer")
 _NUMBERS = {"duration_s", "delay_ms", "seconds", "count"}
+_FLAGS = {"done"}
+_SIGNED = {("skew", "seconds")}
+_SECONDS = {"rate_limited": 1.0, "skew": 45.0}
+_ENDLESS = 10**9  # times: a REST fault that has a duration and no count
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Fault:
     """One injected fault; None in a selector means every one."""
 
@@ -68,6 +85,9 @@ class Fault:
     remaining: int = 1  # one-shot only
     delay_ms: float = 0.0
     seconds: float = 60.0
+    method: str | None = None
+    path: str | None = None  # what the path ends with
+    done: bool = True
 
     def bites(self, inst_id: str | None, conn_id: str | None) -> bool:
         """Return whether it is meant for this book or connection."""
@@ -95,27 +115,31 @@ class FaultBoard:
         kind = KINDS.get(name)
         if kind is None:
             raise ValueError(f"unknown fault {name!r}; known: {', '.join(sorted(KINDS))}")
-        for key, value in params.items():
-            if key not in kind.params:
-                raise ValueError(f"fault {name!r} takes {', '.join(kind.params)}, not {key!r}")
-            if key in _NUMBERS:
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
-                    raise ValueError(f"{key} of fault {name!r} must be a number from 0 to 1e6, not {value!r}")
-            elif value is not None and not isinstance(value, str):
-                raise ValueError(f"{key} of fault {name!r} must be text, not {value!r}")
+        check_params(kind, params)
         duration = params.get("duration_s")
+        usual_count = _ENDLESS if name in REST_KINDS and duration is not None else 1
         fault = Fault(
             kind=name,
             inst_id=params.get("inst_id"),
             conn_id=params.get("conn_id"),
             until_ns=None if duration is None else real_ns + int(duration * NS_PER_S),
-            remaining=int(params.get("count", 1)),
+            remaining=int(params.get("count", usual_count)),
             delay_ms=float(params.get("delay_ms", 100.0)),
-            seconds=float(params.get("seconds", 60.0)),
+            seconds=float(params.get("seconds", _SECONDS.get(name, 60.0))),
+            method=params.get("method"),
+            path=params.get("path"),
+            done=params.get("done", True),
         )
         self._faults.append(fault)
         self.injected += 1
         return fault
+
+    def lift(self, fault: Fault) -> bool:
+        """Take one fault out of effect; False where it is over already."""
+        if fault not in self._faults:
+            return False
+        self._faults.remove(fault)
+        return True
 
     def clear(self, name: str | None = None) -> int:
         """Lift all faults, or those of one kind; return how many."""
@@ -136,6 +160,38 @@ class FaultBoard:
             return False
         return any(f.kind == name and f.bites(inst_id, conn_id) for f in self.active(real_ns))
 
+    def skew_ns(self, real_ns: int) -> int:
+        """Return by how much the clock is off that requests' times are held against."""
+        if not self._faults:
+            return 0
+        return int(sum(f.seconds for f in self.active(real_ns) if f.kind == "skew") * NS_PER_S)
+
+    def reorder_ns(self, real_ns: int) -> int:
+        """Return by how much a connection may lag behind another now."""
+        if not self._faults:
+            return 0
+        return int(max((f.delay_ms for f in self.active(real_ns) if f.kind == "reorder"), default=0.0) * 1e6)
+
+    def take_rest(self, method: str, path: str, real_ns: int, spared: tuple[str, ...] = ()) -> Fault | None:
+        """Use up a fault of REST that bites this request, other than of the kinds it is spared.
+
+        The path is compared from its end.
+        """
+        if not self._faults:
+            return None
+        for fault in self.active(real_ns):
+            if (
+                fault.kind in REST_KINDS
+                and fault.kind not in spared
+                and fault.method in (None, method)
+                and (fault.path is None or path.endswith(fault.path))
+            ):
+                fault.remaining -= 1
+                if fault.remaining <= 0:
+                    self._faults.remove(fault)
+                return fault
+        return None
+
     def delay_ns(self, real_ns: int, conn_id: str | None = None) -> int:
         """Return by how much a frame to this connection is held back now."""
         if not self._faults:
@@ -155,3 +211,27 @@ class FaultBoard:
                     self._faults.remove(fault)
                 return fault
         return None
+
+
+def check_params(kind: FaultKind, params: dict[str, Any]) -> None:
+    """Look at the parameters of a fault.
+
+    Raises:
+        ValueError: It does not take one of them, or a value is not what is due.
+
+    """
+    name = kind.name
+    for key, value in params.items():
+        if key not in kind.params:
+            raise ValueError(f"fault {name!r} takes {', '.join(kind.params)}, not {key!r}")
+        if key in _NUMBERS:
+            least = -1e6 if (name, key) in _SIGNED else 0
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= 1e6:
+                raise ValueError(
+                    f"{key} of fault {name!r} must be a number from {least:g} to 1e6, not {value!r}"
+                )
+        elif key in _FLAGS:
+            if not isinstance(value, bool):
+                raise ValueError(f"{key} of fault {name!r} must be true or false, not {value!r}")
+        elif value is not None and not isinstance(value, str):
+            raise ValueError(f"{key} of fault {name!r} must be text, not {value!r}")

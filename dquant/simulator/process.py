@@ -19,10 +19,16 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dquant.constants import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, NS_PER_S
+from dquant.errors import ConfigError
 
+if TYPE_CHECKING:
+    from dquant.simulator.bitmex_private import SimulatedAccount
+
+ACCOUNTS_LIMIT = 100
+FIRST_BITMEX_ACCOUNT = 2_740_000
 PARENT_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
@@ -35,6 +41,29 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "bitmex": {"apiKey": "simulated-bitmex-key-001", "secret": "simulated-bitmex-secret-" + "0" * 24},
 }
+
+
+def account_name(number: int) -> str:
+    """Return the name of an account, counted from 1, as the ledger and the control door say it."""
+    return "main" if number == 1 else f"account{number}"
+
+
+def keys_of(number: int) -> dict[str, dict[str, str]]:
+    """Return the keys of an account, counted from 1; the first is that of ``KEYS``."""
+    if number == 1:
+        return KEYS
+    okex, bitmex = KEYS["okex"], KEYS["bitmex"]
+    return {
+        "okex": {
+            "apiKey": f"{okex['apiKey'][:-3]}{number:03d}",
+            "secret": f"{okex['secret'][:-3]}{number:03d}",
+            "passphrase": okex["passphrase"],
+        },
+        "bitmex": {
+            "apiKey": f"{bitmex['apiKey'][:-3]}{number:03d}",
+            "secret": f"{bitmex['secret'][:-3]}{number:03d}",
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +83,9 @@ class SimulateOptions:
         count: Ends by itself after this many events of note; None runs until stopped.
         as_json: JSON lines instead of a page to read.
         parent_pid: Ends when this process is not its parent any more; None has no such parent.
+        accounts: How many accounts each venue has, each with keys of its own.
+        scenarios: Names of shipped scenarios, or files, played from the start.
+        list_scenarios: Only tell which scenarios there are.
 
     """
 
@@ -69,6 +101,9 @@ class SimulateOptions:
     count: int | None = None
     as_json: bool = False
     parent_pid: int | None = None
+    accounts: int = 1
+    scenarios: tuple[str, ...] = ()
+    list_scenarios: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +121,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed", type=float, default=1.0, help="virtual seconds in a real one, 0 stands (1)"
     )
+    parser.add_argument(
+        "--accounts", type=int, default=1, metavar="N", help="accounts of each venue, each with its keys (1)"
+    )
+    parser.add_argument(
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help="faults by plan; may be given again",
+    )
+    parser.add_argument("--list-scenarios", action="store_true", help="explain the shipped scenarios and end")
     parser.add_argument("--without-alias", action="store_true", help="OKX instruments carry no alias")
 
 
@@ -94,6 +140,7 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
 
     Raises:
         ValueError: A value is out of range.
+        ConfigError: There is no such scenario, or something in it is wrong.
 
     """
     import ipaddress
@@ -106,6 +153,12 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         start_ns = int(start.timestamp() * 1000) * (NS_PER_S // 1000)
     if not 0.0 <= args.speed <= 1e6:
         raise ValueError(f"--speed must be 0 to 1e6, not {args.speed:g}")
+    if not 1 <= args.accounts <= ACCOUNTS_LIMIT:
+        raise ValueError(f"--accounts must be 1 to {ACCOUNTS_LIMIT}, not {args.accounts}")
+    from dquant.simulator import scenarios
+
+    for scenario in map(scenarios.load, args.scenario):
+        start_ns = scenario.start_ns if start_ns is None else start_ns
     return SimulateOptions(
         okex_port=args.okex_port,
         bitmex_port=args.bitmex_port,
@@ -119,11 +172,16 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         count=getattr(args, "count", None),
         as_json=bool(getattr(args, "json", False)),
         parent_pid=getattr(args, "parent", None),
+        accounts=args.accounts,
+        scenarios=tuple(args.scenario),
+        list_scenarios=args.list_scenarios,
     )
 
 
 def serve(options: SimulateOptions) -> int:
     """Serve the venues until told to stop; return the exit code. Call it from the main thread."""
+    if options.list_scenarios:
+        return _list_scenarios(options)
     watch_parent(options.parent_pid)
     try:
         import uvloop
@@ -135,14 +193,20 @@ def serve(options: SimulateOptions) -> int:
         return runner.run(_serve(options))
 
 
-def addresses(base: Any) -> dict[str, Any]:
-    """Return the first line: where the venues are (``base(name)`` is an HTTP address), and their keys."""
+def addresses(base: Any, accounts: int = 1) -> dict[str, Any]:
+    """Return the first line: where the venues are (``base(name)`` is an HTTP address), and their keys.
+
+    ``keys`` are those of the first account; where there are more, ``accounts`` has all of them.
+    """
+    names = [{"name": account_name(number), **keys_of(number)} for number in range(1, accounts + 1)]
+    more = {"accounts": names} if accounts > 1 else {}
     okex, bitmex = base("okex"), base("bitmex")
     return {
         "okex": {"rest": okex, "ws": okex.replace("http://", "ws://", 1) + "/ws/v5"},
         "bitmex": {"rest": bitmex, "ws": bitmex.replace("http://", "ws://", 1) + "/realtime"},
         "control": base("control"),
         "keys": KEYS,
+        **more,
     }
 
 
@@ -161,23 +225,38 @@ def watch_parent(parent_pid: int | None) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR2)
 
 
+def bitmex_accounts(count: int) -> "list[SimulatedAccount]":
+    """Return the accounts of the simulated BitMEX, with the keys of ``keys_of``."""
+    from dquant.simulator.bitmex_private import SimulatedAccount
+
+    return [
+        SimulatedAccount(
+            FIRST_BITMEX_ACCOUNT + number,
+            ((keys_of(number)["bitmex"]["apiKey"], keys_of(number)["bitmex"]["secret"]),),
+            name=account_name(number),
+        )
+        for number in range(1, count + 1)
+    ]
+
+
 async def _serve(options: SimulateOptions) -> int:
     from dquant.simulator.bitmex_server import BitmexServer
     from dquant.simulator.clock import VirtualClock
     from dquant.simulator.flow import Flow
     from dquant.simulator.okex_login import Secrets
     from dquant.simulator.okex_server import OkexOptions, OkexServer
+    from dquant.simulator.scenarios import load as load_scenario
     from dquant.simulator.server import SimulatedVenues
     from dquant.simulator.venue import Venue
 
     start_ns = time.time_ns() if options.start_ns is None else options.start_ns
     started_at = time.monotonic_ns()  # the same moment: what the flow takes to set up must not lag the clock
     flow = Flow(options.seed, start_ns)
-    okex_keys = KEYS["okex"]
-    secrets = Secrets(okex_keys["apiKey"], okex_keys["secret"], okex_keys["passphrase"])
+    okex_keys = [(account_name(number), keys_of(number)["okex"]) for number in range(1, options.accounts + 1)]
+    secrets = [Secrets(k["apiKey"], k["secret"], k["passphrase"], name) for name, k in okex_keys]
     venues: list[Venue] = [
         OkexServer(flow, secrets, OkexOptions(has_alias=options.has_alias)),
-        BitmexServer(flow),
+        BitmexServer(flow, accounts=bitmex_accounts(options.accounts)),
     ]
     stop = asyncio.Event()
     told = 0
@@ -211,7 +290,9 @@ async def _serve(options: SimulateOptions) -> int:
     if options.parent_pid is not None:
         watcher = asyncio.create_task(_watch(options.parent_pid, stop), name="simulator-parent-watch")
     try:
-        _introduce(options, addresses(simulated.base), stop)
+        _introduce(options, addresses(simulated.base, options.accounts), stop)
+        for scenario in options.scenarios:
+            simulated.play(load_scenario(scenario))
         await simulated.run(stop, options.duration_s)
     finally:
         if watcher is not None:
@@ -245,6 +326,31 @@ async def _watch(parent_pid: int, stop: asyncio.Event) -> None:
         loop.remove_reader(0)
 
 
+def _list_scenarios(options: SimulateOptions) -> int:
+    """Explain the shipped scenarios: one object a line, or a page."""
+    from dquant.simulator.scenarios import catalogue
+
+    stop = asyncio.Event()
+    for scenario in catalogue():
+        if options.as_json:
+            _write(json.dumps(scenario), stop)
+            continue
+        _write(
+            f"{scenario['name']}\n"
+            f"    happens: {scenario['about']}\n"
+            f"    a sound client {scenario['expect']}\n"
+            f"    {' and '.join(scenario['venues'])}: {', '.join(scenario['faults'])}",
+            stop,
+        )
+    if not options.as_json:
+        _write(
+            "\nPlay one:  simulate --scenario gaps\n"
+            "Write one: copy a file of dquant/simulator/scenario_files; docs/simulator.md explains the keys",
+            stop,
+        )
+    return EXIT_DONE
+
+
 def _write(text: str, stop: asyncio.Event) -> None:
     try:
         sys.stdout.write(text + "\n")
@@ -274,13 +380,23 @@ def _introduce(options: SimulateOptions, where: dict[str, Any], stop: asyncio.Ev
         "SIMULATED exchanges; prices are invented, the protocols are real.\n"
         f"  OKX     REST {where['okex']['rest']}/api/v5/…   websocket {where['okex']['ws']}/public\n"
         f"  BitMEX  REST {where['bitmex']['rest']}/api/v1/…   websocket {where['bitmex']['ws']}\n"
-        f"  control {where['control']}   GET /state, POST /fault, POST /clock\n"
+        f"  control {where['control']}   GET /state, GET /ledger, POST /fault, POST /scenario, POST /clock\n"
+        f"{_key_lines(where)}"
         "Try:\n"
         f"  curl '{where['okex']['rest']}/api/v5/market/ticker?instId=BTC-USD-SWAP'\n"
         f'  curl -d \'{{"venue": "okex", "fault": "drop"}}\' {where["control"]}/fault\n'
         "Ctrl-C stops them.",
         stop,
     )
+
+
+def _key_lines(where: dict[str, Any]) -> str:
+    lines = []
+    for account in where.get("accounts", [{"name": account_name(1), **where["keys"]}]):
+        for venue in ("okex", "bitmex"):
+            words = "  ".join(f"{name} {value}" for name, value in account[venue].items())
+            lines.append(f"  keys of {account['name']} at {venue}: {words}\n")
+    return "".join(lines)
 
 
 def _port(text: str) -> int:
@@ -300,7 +416,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     try:
         options = options_from(parser.parse_args(argv))
-    except ValueError as exc:
+    except (ValueError, ConfigError) as exc:
         sys.stderr.write(f"simulate: {exc}\n")
         return EXIT_USAGE
     return serve(options)

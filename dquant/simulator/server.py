@@ -14,6 +14,7 @@ import ipaddress
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -22,6 +23,9 @@ from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator.clock import VirtualClock
 from dquant.simulator.control import ControlDoor
 from dquant.simulator.flow import CATCH_UP_NS, Flow
+from dquant.simulator.player import ScenarioPlayer
+from dquant.simulator.rest_faults import answer_with_faults
+from dquant.simulator.scenarios import Scenario
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestRequest, Venue, VenueConnection
 
 TICK_S = 0.005  # real time between two looks at the clock
@@ -29,6 +33,7 @@ SLICE_NS = 10 * NS_PER_MS  # virtual time between two publications, while there 
 SLICES_PER_TICK = 20
 PLAY_LIMIT_NS = 60 * NS_PER_S  # a longer step of the clock is leapt over, not played
 FULL_ACTIVITY_SPEED = 20.0  # a faster clock thins out what happens
+PLAYERS_LIMIT = 20  # scenarios played at once
 QUEUE_LIMIT = 8 * 1024 * 1024  # bytes waiting for one client
 CLOSE_SLOW = 4005
 CLOSE_TIMEOUT_S = 1.0
@@ -45,8 +50,10 @@ class Socket:
     ) -> None:
         self.connection, self.ws, self.request = connection, ws, request
         self.queued_bytes = 0
+        self.is_stalled = False  # a fault holds back all that waits
         self._waiting: deque[tuple[int, str]] = deque()  # due (real time), text
         self._wake = asyncio.Event()
+        self.rng = Random(connection.conn_id)  # by how much a fault lets it lag
 
     def put(self, texts: list[str], due_ns: int) -> None:
         """Queue texts to be sent when they are due."""
@@ -67,7 +74,7 @@ class Socket:
     async def send_all(self) -> None:
         """Send until the connection is to be closed, and close it then."""
         while True:
-            while self._waiting:
+            while self._waiting and not self.is_stalled:
                 due_ns, text = self._waiting[0]
                 late_ns = due_ns - time.monotonic_ns()
                 if late_ns > 0:
@@ -76,11 +83,11 @@ class Socket:
                 self._waiting.popleft()
                 self.queued_bytes -= len(text)
                 await self.ws.send_str(text)
-            if self.connection.close_code is not None:
+            if self.connection.close_code is not None and not self.is_stalled:
                 await self._close(self.connection.close_code, self.connection.close_reason)
                 return
             self._wake.clear()
-            if not self._waiting:
+            if not self._waiting or self.is_stalled:
                 await self._wake.wait()
 
     def sender_ended(self, task: asyncio.Task[None]) -> None:
@@ -127,6 +134,7 @@ class SimulatedVenues:
         self.venues = {venue.name: venue for venue in venues}
         self.ports = dict(ports or {})
         self.slow_clients = 0
+        self.players: list[ScenarioPlayer] = []
         self._host = host
         self._note = note or (lambda _event: None)
         self._sockets: dict[str, dict[str, Socket]] = {venue.name: {} for venue in venues}
@@ -187,6 +195,7 @@ class SimulatedVenues:
         for sockets in self._sockets.values():
             for socket in list(sockets.values()):
                 socket.forget()
+                socket.is_stalled = False
                 socket.connection.close(1001, "going away")
                 socket.wake()
         runners, self._runners = self._runners, []
@@ -224,11 +233,45 @@ class SimulatedVenues:
         self._flush(real_ns)
 
     def _publish(self, now_ns: int, real_ns: int) -> None:
+        if self.players:
+            self._play(now_ns, real_ns)
         self.flow.advance(now_ns)
         for venue in self.venues.values():
             venue.publish(now_ns, real_ns)
             for event in venue.events_of_note():
+                for player in self.players:
+                    player.see(event)
                 self._note(event)
+
+    def play(self, scenario: Scenario) -> None:
+        """Begin to play a scenario, from this moment of the clock; one of the same name is begun anew.
+
+        Raises:
+            ValueError: Too many are being played.
+
+        """
+        self.end_scenario(scenario.name)
+        if len(self.players) >= PLAYERS_LIMIT:
+            raise ValueError(f"{PLAYERS_LIMIT} scenarios are being played already")
+        player = ScenarioPlayer(scenario, self.venues, self.flow.now_ns, self.flow.seed, self._note)
+        self.players.append(player)
+        self._note({"event": "scenario", "name": scenario.name, "ts": self.flow.now_ns})
+        player.play(self.flow.now_ns, time.monotonic_ns())
+
+    def end_scenario(self, name: str | None = None) -> int:
+        """End a scenario, or all, lifting what it has in effect; return how many."""
+        ended = [player for player in self.players if name in (None, player.scenario.name)]
+        for player in ended:
+            player.stop()
+            self.players.remove(player)
+        return len(ended)
+
+    def _play(self, now_ns: int, real_ns: int) -> None:
+        for player in list(self.players):
+            player.play(now_ns, real_ns)
+            if player.is_over:
+                self.players.remove(player)
+                self._note({"event": "scenario over", "name": player.scenario.name, "ts": now_ns})
 
     def _flush(self, real_ns: int) -> None:
         for name, venue in self.venues.items():
@@ -238,9 +281,15 @@ class SimulatedVenues:
     def _hand_over(self, venue: Venue, socket: Socket, real_ns: int) -> None:
         """Move what a connection has to say into its socket's queue, unless a fault keeps it back."""
         connection = socket.connection
+        is_stalled = venue.faults.holds("stall", real_ns, None, connection.conn_id)
+        if is_stalled != socket.is_stalled:
+            socket.is_stalled = is_stalled
+            socket.wake()
         texts = connection.texts_to_send()
         if texts and not venue.faults.holds("silent", real_ns, None, connection.conn_id):
-            socket.put(texts, real_ns + venue.faults.delay_ns(real_ns, connection.conn_id))
+            late_ns = venue.faults.delay_ns(real_ns, connection.conn_id)
+            reorder_ns = venue.faults.reorder_ns(real_ns)
+            socket.put(texts, real_ns + late_ns + socket.rng.randrange(reorder_ns + 1))
             if socket.queued_bytes > QUEUE_LIMIT:
                 self.slow_clients += 1
                 self._note({"event": "slow client", "venue": venue.name, "conn_id": connection.conn_id})
@@ -277,8 +326,11 @@ class SimulatedVenues:
         delay_ns = venue.faults.delay_ns(real_ns)
         if delay_ns:
             await asyncio.sleep(delay_ns / NS_PER_S)
-        answer = venue.answer(asked, self.clock.now(time.monotonic_ns()))
+        real_ns = time.monotonic_ns()
+        answer = answer_with_faults(venue, asked, self.clock.now(real_ns), real_ns)
         self._flush(time.monotonic_ns())  # what the request set off is news for websockets
+        if answer.delay_ns:
+            await asyncio.sleep(answer.delay_ns / NS_PER_S)
         if answer.is_lost and request.transport is not None:
             request.transport.abort()
         headers = {**answer.headers, "Content-Type": answer.content_type}
@@ -317,7 +369,8 @@ class SimulatedVenues:
                 connection.receive_text(message.data, real_ns)
                 self._hand_over(venue, socket, real_ns)
             elif message.type is WSMsgType.PING:
-                if not venue.faults.holds("silent", real_ns, None, connection.conn_id):
+                faults, conn_id = venue.faults, connection.conn_id
+                if not any(faults.holds(kind, real_ns, None, conn_id) for kind in ("silent", "stall")):
                     await socket.ws.pong(message.data)
             elif message.type is WSMsgType.BINARY:
                 connection.close(1003, "text frames only")
