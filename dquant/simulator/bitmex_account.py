@@ -353,8 +353,6 @@ class BitmexAccount:
         exchange, symbol = self._house.exchange, listed.contract.symbol
         terms = self.term(symbol)
         position = exchange.position(self.name, symbol)
-        # Who chooses a leverage has a row from then on, whether he ever trades or not.
-        is_chosen = symbol in self.terms
         held = 0 if position is None else position.lots
         orders = account_rows.open_orders(
             exchange.open_orders(self.name, symbol), listed.engine, listed.contract, terms.leverage, held
