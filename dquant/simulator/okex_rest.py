@@ -10,15 +10,18 @@ from typing import Any, Protocol
 from dquant.constants import NS_PER_MS
 from dquant.simulator import okex_data as data
 from dquant.simulator import okex_history as history
+from dquant.simulator import okex_settlements as settlements
 from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_messages import dump
+from dquant.simulator.okex_settlements import Settlements
 from dquant.simulator.units import ms_text
 from dquant.simulator.venue import RestAnswer, RestRequest
 
 _NO_INSTRUMENT = "Instrument ID, Instrument ID code, or Spread ID doesn't exist."
+_MOST_FAMILIES = 5
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
 
 Query = Mapping[str, str]
@@ -30,6 +33,7 @@ class RestHost(Protocol):
 
     listings: dict[str, Listing]
     feeds: dict[str, InstrumentFeed]
+    settlements: Settlements
 
     def row(self, listing: Listing) -> dict[str, Any]:
         """Return an instrument's row."""
@@ -69,6 +73,12 @@ class OkexRest:
             "market/trades": self._trades,
             "market/candles": self._candles,
             "market/history-candles": self._candles,
+            "market/history-trades": self._trades,
+            "public/underlying": self._underlying,
+            "public/position-tiers": self._position_tiers,
+            "public/delivery-exercise-history": self._deliveries,
+            "public/settlement-history": self._settlements,
+            "public/estimated-settlement-info": self._next_settlement,
             "market/index-tickers": self._index_tickers,
             "system/status": self._status,
         }
@@ -236,6 +246,55 @@ class OkexRest:
         row = data.estimated_price(listing, feed.market, now_ns)
         del row["settleType"]
         return [row]
+
+    def _underlying(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        inst_type = _type(query)
+        if inst_type == "SPOT":
+            raise RestError("51000", "Parameter instType error", 400)
+        names = [one.underlying for one in self._host.listings.values() if one.inst_type == inst_type]
+        return [list(dict.fromkeys(names))]
+
+    def _position_tiers(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        inst_type = _type(query)
+        if _given(query, "tdMode") not in ("cross", "isolated"):
+            raise RestError("51000", "Parameter tdMode error", 400)
+        key = "instId" if inst_type == "MARGIN" else "instFamily"
+        names = (query.get(key) or query.get("uly") or query.get("instId") or "").split(",")
+        if names == [""]:
+            raise RestError("50015", "Either parameter uly or instFamily is required", 400)
+        if len(names) > _MOST_FAMILIES:
+            raise RestError("50025", f"Parameter {key} count exceeds the limit {_MOST_FAMILIES}.")
+        kind = "SPOT" if inst_type == "MARGIN" else inst_type
+        found = [
+            one
+            for one in self._host.listings.values()
+            if one.inst_type == kind and (one.inst_id in names or one.family in names)
+        ]
+        if not found:
+            raise RestError("51001", _NO_INSTRUMENT)
+        return settlements.tier_rows(found)
+
+    def _deliveries(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        inst_type = _type(query)
+        if inst_type not in ("FUTURES", "OPTION"):
+            raise RestError("51000", "Parameter instType error", 400)
+        family = query.get("instFamily") or query.get("uly")
+        if not family:
+            raise RestError("50015", "Either parameter uly or instFamily is required", 400)
+        rows = self._host.settlements.delivery_rows(inst_type, family)
+        return rows[: _count(query, "limit", 100, 100)]
+
+    def _settlements(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        rows = self._host.settlements.settlement_rows(_given(query, "instFamily"))
+        return rows[: _count(query, "limit", 100, 100)]
+
+    def _next_settlement(self, query: Query, now_ns: int) -> Rows:
+        feed = self._feed(query)
+        return settlements.next_settlement(feed.listing, feed.market.mark, now_ns)
 
     def _status(self, query: Query, now_ns: int) -> Rows:
         del query

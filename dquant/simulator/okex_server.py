@@ -9,12 +9,13 @@ that of ``okex_trade``, ``okex_private`` and ``okex_private_rest``. Written from
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import okex_data as data
-from dquant.simulator.exchange import Exchange
+from dquant.simulator.exchange import Exchange, ExchangeOptions
 from dquant.simulator.faults import Fault, FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.okex_account import AccountSettings
@@ -38,6 +39,7 @@ from dquant.simulator.okex_messages import (
 from dquant.simulator.okex_private import OkexPrivate, PushOptions
 from dquant.simulator.okex_private_rest import PREFIXES, OkexPrivateRest
 from dquant.simulator.okex_rest import OkexRest
+from dquant.simulator.okex_settlements import Settlements
 from dquant.simulator.okex_trade import Answer, OkexDesk, TradeOptions
 from dquant.simulator.units import fixed
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
@@ -121,7 +123,13 @@ class OkexServer:
         self._index_slot = self._estimate_slot = 0
         self._notes: list[dict[str, Any]] = []
         self._next_listing_ns = 0
-        self.exchange = Exchange("okex", flow, COINS)
+        self.settlements = Settlements(flow)
+        self.exchange = Exchange(
+            "okex",
+            flow,
+            COINS,
+            ExchangeOptions(delivery_price=self._delivery_price),
+        )
         settings = {}
         for number, account in enumerate(dict.fromkeys(one.account for one in all_secrets)):
             settings[account] = AccountSettings(str(_FIRST_UID + number), self.options.account_level)
@@ -177,9 +185,10 @@ class OkexServer:
 
     # What connections ask
 
-    def now_ms(self) -> int:
-        """Return virtual time, ms."""
-        return self.now_ns // NS_PER_MS
+    def request_ms(self, now_ns: int | None = None) -> int:
+        """Return the clock that requests' times are held against, ms; a fault may put it off."""
+        now_ns = self.now_ns if now_ns is None else now_ns
+        return (now_ns + self.faults.skew_ns(self._real_ns)) // NS_PER_MS
 
     def count(self, what: str) -> None:
         """Count something that happened."""
@@ -247,6 +256,7 @@ class OkexServer:
         if slot != self._limits_slot:
             self._limits_slot = slot
             self.desk.keep_limits()
+            self.settlements.pass_time(now_ns, self.feeds.values())
         self.private.publish(now_ns, real_ns)
         if now_ns >= self._next_listing_ns:
             self._update_listings(now_ns, real_ns)
@@ -271,7 +281,7 @@ class OkexServer:
         path = request.path.removeprefix("/api/v5/")
         try:
             if path.startswith(PREFIXES):
-                secrets = check_request(request, self.keys, now_ns // NS_PER_MS)
+                secrets = check_request(request, self.keys, self.request_ms(now_ns))
                 answer = self._private_rest.answer(secrets.account, request, self.now_ns, self._real_ns)
                 self.tell(self._real_ns)
                 return answer
@@ -327,6 +337,12 @@ class OkexServer:
 
     # Inside
 
+    def _delivery_price(self, symbol: str) -> Decimal:
+        """Return what a contract is delivered at; the engine asks."""
+        rows = self.desk.markets.rows(symbol)
+        assert rows is not None  # only listed instruments are delivered
+        return Decimal(self.settlements.deliver(rows.listing))
+
     def _refused(self, error: OkexError) -> RestAnswer:
         """Return a refusal in the venue's envelope; those of the headers come without ``data``."""
         self.count(f"error_{error.code}")
@@ -362,6 +378,14 @@ class OkexServer:
         """Deliver what has expired, list what is new, and say so on the instruments channel."""
         before, self.listings = self.listings, universe(now_ns)
         self._next_listing_ns = next_change_ns(now_ns)
+        if before and self.faults.holds("unlisted", real_ns):
+            # New contracts wait, and what opens stays as it was; looked at again in a second.
+            self._next_listing_ns = min(self._next_listing_ns, now_ns + NS_PER_S)
+            self.listings = {
+                name: listing if listing.state == before[name].state else before[name]
+                for name, listing in self.listings.items()
+                if name in before
+            }
         for name, listing in before.items():
             if name in self.listings:
                 continue
