@@ -66,6 +66,8 @@ def check_login(arg: Any, keys: KeyRing, now_ms: int) -> Secrets:
     if arg.get("passphrase") != secrets.passphrase:
         raise LoginRejected("60024")
     timestamp = arg.get("timestamp")
+    if type(timestamp) is int:
+        timestamp = str(timestamp)  # OKX's own SDK sends a number
     if not isinstance(timestamp, str) or not timestamp.isascii() or not timestamp.isdecimal():
         raise LoginRejected("60004")
     if len(timestamp) > 12 or abs(int(timestamp) * 1000 - now_ms) > _WINDOW_MS:

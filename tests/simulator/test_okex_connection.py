@@ -245,6 +245,12 @@ def test_a_login_opens_private_channels_once(okex, frames, recorded):
     assert again["code"] == "60031"
 
 
+def test_a_login_may_say_its_time_as_a_number_as_the_sdk_of_the_venue_does(okex, frames):
+    connection = okex.connect("private")
+    connection.receive_text(json.dumps({"op": "login", "args": [login(timestamp=1795305600)]}), okex.real_ns)
+    assert frames(connection)[0]["event"] == "login"
+
+
 def test_a_fee_tier_is_asked_for_after_the_login(okex, frames):
     connection = okex.connect()
     say(connection, frames, op="login", args=[login()])
