@@ -40,8 +40,8 @@ class OkexHost(Protocol):
     now_ns: int
     private: OkexPrivate
 
-    def now_ms(self) -> int:
-        """Return virtual time, ms."""
+    def request_ms(self) -> int:
+        """Return the clock that requests' times are held against, ms."""
 
     def resolve(self, channel: str, arg: dict[str, Any]) -> Subscription | None:
         """Return what an arg stands for; None where there is no such channel or instrument."""
@@ -294,7 +294,7 @@ class OkexConnection:
         try:
             if self.is_logged_in:
                 raise LoginRejected("60031")
-            secrets = check_login(arg, self._host.keys, self._host.now_ms())
+            secrets = check_login(arg, self._host.keys, self._host.request_ms())
         except LoginRejected as exc:
             self._refuse(exc.code, messages.ERRORS[exc.code], request_id)
             return

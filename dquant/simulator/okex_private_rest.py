@@ -258,4 +258,6 @@ def _operated(answer: Answer, message: str, now_ns: int) -> RestAnswer:
         "msg": answer.message or message,
         "outTime": str(in_us + _WORK_US),
     }
-    return RestAnswer(answer.status, dump(frame).encode(), is_lost=answer.plan.lost)
+    return RestAnswer(
+        answer.status, dump(frame).encode(), is_lost=answer.plan.lost, delay_ns=answer.plan.delay_ns
+    )

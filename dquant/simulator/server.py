@@ -31,6 +31,8 @@ from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestRequest, Venue, Ven
 TICK_S = 0.005  # real time between two looks at the clock
 SLICE_NS = 10 * NS_PER_MS  # virtual time between two publications, while there are not too many
 SLICES_PER_TICK = 20
+FULL_STEP_NS = 5 * NS_PER_S  # in a longer step less happens in a virtual second, as under a fast clock
+COARSE = 10  # times fewer publications in such a step
 PLAY_LIMIT_NS = 60 * NS_PER_S  # a longer step of the clock is leapt over, not played
 FULL_ACTIVITY_SPEED = 20.0  # a faster clock thins out what happens
 PLAYERS_LIMIT = 20  # scenarios played at once
@@ -331,6 +333,8 @@ class SimulatedVenues:
         self._flush(time.monotonic_ns())  # what the request set off is news for websockets
         if answer.delay_ns:
             await asyncio.sleep(answer.delay_ns / NS_PER_S)
+        if answer.delay_ns:
+            await asyncio.sleep(answer.delay_ns / NS_PER_S)
         if answer.is_lost and request.transport is not None:
             request.transport.abort()
         headers = {**answer.headers, "Content-Type": answer.content_type}
@@ -379,6 +383,8 @@ class SimulatedVenues:
     async def step(self, delta_ns: int) -> None:
         """Step the clock; up to a minute is played through before this returns, more is leapt over.
 
+        What happens is all there in steps of up to ``FULL_STEP_NS``; a longer one has no more in it than that.
+
         Raises:
             ValueError: It is being stepped already, or it would go back.
 
@@ -386,9 +392,13 @@ class SimulatedVenues:
         if self._is_stepping:
             raise ValueError("the clock is being stepped already")
         self._is_stepping = True
+        activity, slices_ns = self.flow.activity, SLICE_NS * SLICES_PER_TICK
+        if FULL_STEP_NS < delta_ns <= PLAY_LIMIT_NS:
+            self.flow.activity *= FULL_STEP_NS / delta_ns
+            slices_ns *= COARSE
         try:
             while 0 < delta_ns <= PLAY_LIMIT_NS:
-                step = min(delta_ns, SLICE_NS * SLICES_PER_TICK)
+                step = min(delta_ns, slices_ns)
                 delta_ns -= step
                 self.clock.advance(step, time.monotonic_ns())
                 self.catch_up()
@@ -396,6 +406,7 @@ class SimulatedVenues:
             self.clock.advance(delta_ns, time.monotonic_ns())
             self.catch_up()
         finally:
+            self.flow.activity = activity
             self._is_stepping = False
 
     def set_speed(self, speed: float) -> None:

@@ -57,6 +57,7 @@ class RestAnswer:
     """One HTTP answer; the body is JSON unless ``content_type`` says otherwise.
 
     ``is_lost``: it never arrives, the connection is cut instead; what was asked for is done all the same.
+    ``delay_ns``: real time that it comes late.
     """
 
     status: int
@@ -64,6 +65,7 @@ class RestAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json; charset=utf-8"
     is_lost: bool = False
+    delay_ns: int = 0
 
 
 class VenueConnection(Protocol):
