@@ -14,6 +14,7 @@ import pytest
 from dquant.errors import ConfigError, WrongThreadError
 from dquant.markets import market as module
 from dquant.markets.market import ALL_FLAGS, Market
+from dquant.markets.okex._okex_protocol import OkexPublicProtocol
 from dquant.model.events import LIVE, STALE, Depth, IndexPrice, SubscriptionChanged, TickerStats, TradeRecord
 
 OKEX, BITMEX, SWAP = "okex_future_btcusd_thisweek", "bitmex_future_btcusd", "okex_swap_btcusd"
@@ -480,6 +481,37 @@ def test_rest_that_is_down_at_the_start_heals(
 
     states = [each.state for each in log.health if each.state != "heartbeat"]
     assert states == ["connecting", "stale", "connected", "live"]
+
+
+@pytest.mark.parametrize("fault", ["drop", "refuse", "half-open", "notice", "damage"])
+def test_connection_faults_heal_over_each_transport(
+    venues: Any,
+    make_market: MakeMarket,
+    log: Any,
+    transport: str,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    market = make_market(venues, transport=transport)
+    log.wait(market.get_ticker)
+    mark = log.mark()
+    (conn_id,) = venues.connections("okex")
+    if fault == "half-open":
+        monkeypatch.setattr(OkexPublicProtocol, "silence_limit_s", 0.25)
+        venues.inject("okex", "silent", conn_id=conn_id)
+    elif fault == "damage":
+        okex = venues.simulated.venues["okex"]
+        venues.call(lambda: okex.connections()[0].push("{not json", time.monotonic_ns()))
+    else:
+        if fault == "refuse":
+            venues.inject("okex", "refuse", duration_s=0.3)
+        venues.inject("okex", "notice" if fault == "notice" else "drop")
+    log.wait(lambda: conn_id not in venues.connections("okex"))
+    log.wait(lambda: fault == "notice" or "resynchronised" in mark.states(OKEX))
+
+    assert mark.reasons(OKEX) == ([] if fault == "notice" else ["connection lost"])
+    log.wait(market.get_ticker)
+    log.wait(lambda: len(venues.connections("okex")) == 1)
 
 
 def test_rest_fault_does_not_keep_a_known_instrument_from_its_websocket(

@@ -161,6 +161,23 @@ def test_price_ends_by_the_clock_where_the_venue_says_nothing(
     assert market.get_ticker() is None
 
 
+def test_expiry_of_a_far_contract_moves_no_clock(
+    make_friday: Any, make_market: Callable[..., Market], log: Any
+) -> None:
+    """Contracts expire in the order of their dates: one that is said to go first is somebody's mistake."""
+    venues = make_friday(3600)
+    market = make_market(venues, NEXT)
+    log.wait(market.get_ticker)
+    mark = log.mark()
+    okex = venues.simulated.venues["okex"]
+    far = next(listing for listing in okex.listings.values() if listing.alias == "quarter")
+    venues.call(okex._push_row, far, "expired", time.monotonic_ns())
+    log.wait(lambda: len(mark.prices(NEXT)) > 20)
+
+    assert mark.reasons(NEXT) == []
+    assert market.price.inst_id == SECOND
+
+
 def test_start_between_expiry_and_listing_waits(
     make_friday: Any, make_market: Callable[..., Market], log: Any
 ) -> None:

@@ -64,7 +64,7 @@ class OkexFutureWs:
         self._channels = list(channels)
         self._listed: list[Instrument] = []
         self._offset_ns = 0  # venue's clock minus ours
-        self._seen_ns = 0  # the venue's clock was at least here, by what it said
+        self._seen_ns = 0  # the venue's clock was at least here, by the contracts it let expire
         self._end_ns = FOR_EVER  # of the alias's standing for ``_instrument``, by the venue's clock
         self._is_rolling = False
         self._keeper = Keeper(
@@ -232,15 +232,16 @@ class OkexFutureWs:
         if inst_id == conversation.instrument.inst_id:
             self._roll(conversation)
             return
-        for instrument in self._listed:
-            if instrument.inst_id == inst_id and instrument.expiry is not None:
-                self._seen_ns = max(self._seen_ns, instrument.expiry)
-                self._on_tick(conversation, now_ns())
+        # Contracts expire in the order of their dates: anything else is a mistake and moves no clock.
+        dated = [item for item in self._listed if item.expiry is not None]
+        first = min(dated, key=lambda item: item.expiry or 0, default=None)
+        if first is not None and first.inst_id == inst_id and first.expiry is not None:
+            self._seen_ns = max(self._seen_ns, first.expiry)
+            self._on_tick(conversation, now_ns())
 
     def _on_tick(self, conversation: Conversation, now: int) -> None:
         if not conversation.is_heard:
             return
-        self._seen_ns = max(self._seen_ns, self._sink.price.ts_event)
         left_ns = self._ns_to_end(now)
         if left_ns <= 0:
             self._roll(conversation)
