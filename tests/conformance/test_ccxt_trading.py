@@ -1,0 +1,146 @@
+"""ccxt trades on both simulated venues, and what it believes afterwards is what the ledger says."""
+
+from decimal import Decimal
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)  # the first of them makes the environments
+SYMBOL = "BTC/USD:BTC"
+ACCOUNT = "main"
+COIN = {"okex": "BTC", "bitmex": "XBt"}
+INST = {"okex": "BTC-USD-SWAP", "bitmex": "XBTUSD"}
+LOT = {"okex": 1, "bitmex": 100}
+
+
+@pytest.fixture(params=["okex", "bitmex"])
+def venue(request):
+    return request.param
+
+
+def number(order, name):
+    """Return a size as the venue wrote it: ccxt turns BitMEX's contracts into coins, or into nothing."""
+    names = {"amount": ("orderQty", "sz"), "filled": ("cumQty", "accFillSz")}[name]
+    return next(Decimal(order["info"][key]) for key in names if order["info"].get(key))
+
+
+def ledger(pair, venue, since=0):
+    rows, last = [], since
+    while True:
+        page = pair.ask(f"/ledger?venue={venue}&account={ACCOUNT}&since={last}")[venue]["rows"]
+        if not page:
+            return rows
+        rows += page
+        last = page[-1]["number"]
+
+
+def last_number(pair, venue):
+    return max((row["number"] for row in ledger(pair, venue)), default=0)
+
+
+def true_balance(pair, venue):
+    accounts = pair.ask(f"/accounts?venue={venue}&account={ACCOUNT}")[venue][ACCOUNT]
+    balance = next(row for row in accounts["balances"] if row["coin"] == COIN[venue])
+    return Decimal(balance["cash"]).scaleb(-balance["decimals"]), accounts
+
+
+def test_ccxt_trades_and_agrees_with_the_ledger(run, pair, venue):
+    lot, since = LOT[venue], last_number(pair, venue)
+    cash_before, _ = true_balance(pair, venue)
+    seen = run(venue, "ccxt_trading", venue)
+    rows = ledger(pair, venue, since)
+
+    # Set up
+    assert seen["fetch_balance"]["BTC"]["total"] == pytest.approx(float(cash_before), abs=1e-9)
+    assert seen["fetch_leverage"]["longLeverage"] == 5
+    seen["set_leverage"]
+
+    # An order that rests, is amended and cancelled
+    placed = seen["resting: fetched"]
+    assert (placed["status"], placed["side"], placed["clientOrderId"]) == ("open", "buy", "rest1")
+    assert number(placed, "amount") == 2 * lot
+    assert placed["id"] in {order["id"] for order in seen["fetch_open_orders"]}
+    edited = seen["edited"]
+    assert (edited["id"], number(edited, "amount"), edited["status"]) == (placed["id"], 3 * lot, "open")
+    assert edited["price"] < placed["price"]
+    assert seen["canceled"]["status"] == "canceled"
+    if venue == "okex":
+        assert seen.errors["cancel_order_again"][0]["error"] == "OrderNotFound"
+    else:
+        assert seen["cancel_order_again"]["info"]["error"] == "Unable to cancel order"
+
+    # What takes, what does not, and what is refused
+    for call, lots in (("market_buy", 5), ("ioc_sell", 1), ("fok_sell", 1), ("reduce_only", 1)):
+        order = seen[f"{call}: fetched"]
+        assert (order["status"], number(order, "filled")) == ("closed", lots * lot), call
+    assert seen["post_only: fetched"]["status"] == "open"
+    assert seen["post_only_crossing: fetched"]["status"] == "canceled"
+    assert seen.errors["fok_too_much"][0]["error"] == "InsufficientFunds"
+    assert seen.errors["off_lot"][0]["error"] in ("InvalidOrder", "BadRequest")
+    if venue == "okex":
+        assert seen["optimal_limit_ioc: fetched"]["status"] == "closed"
+    else:
+        assert seen["stop: fetched"]["status"] == seen["stop_limit: fetched"]["status"] == "open"
+    (position,) = seen["positions_long"]
+    assert (position["symbol"], position["side"], position["contracts"]) == (SYMBOL, "long", 5 * lot)
+
+    # Cancels: by list, at once; the dead man's switch armed and disarmed
+    assert len(seen["open_before_cancel"]) == (1 if venue == "okex" else 3)
+    assert seen["left_by_cancel_orders"] == seen["left_by_cancel_pair"] == []
+    assert seen["dead_man"]
+    assert seen["dead_man_off"]
+
+    # Home, and what history says, against what truly happened
+    assert all(not row["contracts"] for row in seen["positions_flat"])
+    fills = [row["fill"] for row in rows if row["kind"] == "order_filled"]
+    trades = {trade["id"]: trade for trade in seen["fetch_my_trades"]}
+    ids = {order["id"] for order in orders(seen)}
+    mine = [trade for trade in trades.values() if trade["order"] in ids]
+    traded = sum(Decimal(trade["info"].get("lastQty") or trade["info"]["fillSz"]) for trade in mine)
+    assert traded == (9 if venue == "okex" else 8) * lot
+    assert {Decimal(fill["price"]) for fill in fills} >= {Decimal(str(trade["price"])) for trade in mine}
+    finished = {order["id"] for order in seen["fetch_closed_orders"]}
+    assert {seen["market_buy: fetched"]["id"], seen["ioc_sell: fetched"]["id"]} <= finished
+    assert seen["fetch_ledger"]
+    cash, accounts = true_balance(pair, venue)
+    assert seen["balance_after"]["BTC"]["total"] == pytest.approx(float(cash), abs=1e-9)
+    assert accounts["open_orders"] == []
+    assert all(row["lots"] == 0 for row in accounts["positions"] if row["symbol"] == INST[venue])
+    changes = [
+        row for row in rows if row["kind"] == "balance_changed" and row["balance"]["coin"] == COIN[venue]
+    ]
+    scale = -changes[-1]["balance"]["decimals"]
+    assert sum(Decimal(row["delta"]).scaleb(scale) for row in changes) == cash - cash_before
+    assert cash < cash_before  # fees
+
+    # Nobody else's signature
+    assert [error["error"] for error in seen.errors["wrong_secret"]] == ["AuthenticationError"]
+
+
+def orders(seen):
+    """Return every order that was fetched after it was placed, by its last picture."""
+    return [values[-1] for call, values in seen.values.items() if call.endswith(": fetched")]
+
+
+def test_ccxt_hears_of_its_orders_trades_positions_and_balance(run, pair, venue):
+    since = last_number(pair, venue)
+    seen = run(venue, "ccxt_account_streams", venue)
+    rows = ledger(pair, venue, since)
+    updates = [order for batch in seen.all("watch_orders") for order in batch]
+    by_id = {}
+    for order in updates:
+        by_id.setdefault(order["id"], []).append(order["status"])
+    ids = [seen[call]["id"] for call in ("create_order_ws" if venue == "okex" else "create", "buy", "sell")]
+    assert list(by_id) == ids
+    assert by_id[ids[0]][0] == "open"
+    assert [by_id[name][-1] for name in ids] == ["canceled", "closed", "closed"]
+    heard = {(trade["id"], trade["price"]) for batch in seen.all("watch_my_trades") for trade in batch}
+    fills = [row["fill"] for row in rows if row["kind"] == "order_filled"]
+    assert {price for _, price in heard} == {float(fill["price"]) for fill in fills}
+    assert len(heard) == len(fills)
+    sizes = [row["contracts"] for batch in seen.all("watch_positions") for row in batch]
+    assert LOT[venue] in sizes
+    assert not sizes[-1]
+    cash, _ = true_balance(pair, venue)
+    assert seen["watch_balance"]["BTC"]["total"] == pytest.approx(float(cash), abs=1e-9)
+    if venue == "okex":
+        assert seen["edit_order_ws"]["id"] == seen["cancel_order_ws"]["id"] == ids[0]

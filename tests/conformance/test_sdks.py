@@ -1,0 +1,50 @@
+"""The clients of the exchanges themselves: python-okx and bitmex-ws."""
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)  # the first of them makes the environments
+
+
+def test_the_sdk_of_okx_reads_trades_and_listens(run):
+    seen = run("okex", "okx_sdk", "okex", private=True)
+    assert seen["version"] == "0.4.4"
+    calls = """get_ticker get_orderbook get_instruments get_funding_rate get_system_time get_account_config
+        set_position_mode set_leverage get_account_balance get_fee_rates get_max_order_size place_order get_order
+        amend_order get_order_list cancel_order cancel_multiple_orders market_sell get_positions close_positions
+        get_fills get_orders_history get_account_bills"""
+    for call in calls.split():
+        assert seen[call]["code"] == "0", call
+        assert seen[call]["data"], call
+    assert len(seen["get_instruments"]["data"]) == 6
+    assert seen["get_order_list"]["data"][0]["sz"] == "3"
+    assert seen["place_multiple_orders"]["code"] == "2"
+    assert [row["sCode"] for row in seen["place_multiple_orders"]["data"]] == ["0", "51020"]
+    assert seen["get_positions"]["data"][0]["pos"] == "-1"
+    assert not seen.errors["websocket"]
+    kinds = {(frame.get("event"), frame["arg"]["channel"]) for frame in seen.all("ws_public")}
+    assert kinds >= {("subscribe", "books"), ("subscribe", "tickers"), (None, "books"), (None, "tickers")}
+    private = seen.all("ws_private")
+    assert not [frame for frame in private if frame.get("event") == "error"]
+    answers = {frame["id"]: frame["code"] for frame in private if "op" in frame}
+    assert answers == {"a1": "0", "a2": "0"}
+    states = [
+        row["state"]
+        for frame in private
+        if frame.get("arg", {}).get("channel") == "orders" and "data" in frame
+        for row in frame["data"]
+    ]
+    assert list(dict.fromkeys(states)) == ["live", "canceled"]
+
+
+@pytest.mark.parametrize("private", [False, True], ids=["stranger", "account"])
+def test_the_websocket_client_of_bitmex_keeps_its_tables(run, private):
+    seen = run("bitmex", "bitmex_ws", "bitmex", private=private)
+    assert seen["version"] == "1.5.0"
+    assert (seen["instrument"]["symbol"], seen["instrument"]["tickSize"]) == ("XBTUSD", 0.1)
+    assert all(0 < ticker["buy"] < ticker["sell"] for ticker in seen.all("ticker"))
+    assert len({ticker["mid"] for ticker in seen.all("ticker")}) > 1
+    assert seen["tables"]["orderBookL2"] > 500
+    if private:
+        assert seen["funds"]["currency"] == "XBt"
+        assert seen["funds"]["walletBalance"] > 0
+        assert seen["open_orders"] == []
