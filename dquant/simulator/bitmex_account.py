@@ -133,6 +133,7 @@ class BitmexAccount:
         cash = self._house.exchange.balance(self.name, coin).cash
         self.wallets[coin] = Wallet(amount=cash, deposited=cash)
         self._note_wallet(coin, "Deposit", cash, now)
+        self._refresh_wallet(coin, now)
         self._refresh_margin(coin, now)
 
     # Looking up
@@ -203,6 +204,8 @@ class BitmexAccount:
         frames += self.refresh(symbols, coins, now)
         if transacts:
             frames.append(Frame("transact", "", "insert", transacts))
+            for coin in dict.fromkeys(row["currency"] for row in transacts):
+                frames += self._refresh_wallet(coin, now)
         return frames
 
     def refresh(
@@ -416,5 +419,4 @@ class BitmexAccount:
             "timestamp": iso(now),
         }
         self.transacts.append(row)
-        self.wallet_rows[coin] = account_rows.wallet_row(coin, self.wallets[coin], self.number, now)
         return row
