@@ -14,12 +14,12 @@ import random
 
 from dquant.constants import NS_PER_S
 from dquant.errors import MarketError, MarketUnreachable
-from dquant.markets.conversation import TICK_S, ConnectionSettings, Conversation, Keeper
+from dquant.markets.conversation import TICK_S, ConnectionSettings, Conversation
 from dquant.markets.face import MarketSink, MarketSpec
 from dquant.markets.okex._okex_expiry import contract_of, end_of
 from dquant.markets.okex._okex_future_rest import OkexFutureRest
 from dquant.markets.okex._okex_protocol import BOOK_CHANNEL, TRANSIENT_CODES, OkexPublicProtocol
-from dquant.model.book import Levels
+from dquant.markets.websocket_face import WebsocketFace
 from dquant.model.events import Event, InstrumentState, SubscriptionChanged
 from dquant.model.instrument import Instrument
 from dquant.util import now_ns
@@ -36,7 +36,7 @@ WIRE_KINDS = {"future": "FUTURES", "swap": "SWAP", "spot": "SPOT"}
 DEFAULT_CHANNELS = ("books", "bbo-tbt", "trades", "mark-price", "index-tickers")
 
 
-class OkexFutureWs:
+class OkexFutureWs(WebsocketFace):
     """Keeps one market of OKX connected and hands its events to ``sink``.
 
     Args:
@@ -54,62 +54,20 @@ class OkexFutureWs:
         sink: MarketSink,
         channels: tuple[str, ...] = DEFAULT_CHANNELS,
     ) -> None:
+        super().__init__(spec, settings, sink, channels)
         self._instrument: Instrument | None = None
-        self._rows_quarantined = 0
-        self._spec = spec
         self._rest = rest
         self._url = f"{ws_url.rstrip('/')}/public"
-        self._settings = settings
-        self._sink = sink
-        self._channels = list(channels)
         self._listed: list[Instrument] = []
         self._offset_ns = 0  # venue's clock minus ours
         self._seen_ns = 0  # the venue's clock was at least here, by the contracts it let expire
         self._end_ns = FOR_EVER  # of the alias's standing for ``_instrument``, by the venue's clock
         self._is_rolling = False
-        self._keeper = Keeper(
-            spec.name, settings, self._open, self._on_active, sink.on_connected, self._on_down
-        )
 
-    @property
-    def messages(self) -> int:
-        """Messages received since the start."""
-        return self._keeper.messages
-
-    @property
-    def resyncs(self) -> int:
-        """Snapshots asked for since the start because a book was in doubt."""
-        return self._keeper.resyncs
-
-    @property
-    def quarantined(self) -> int:
-        """Frames and rows that could not be read since the start, REST included."""
-        return self._keeper.quarantined + self._rows_quarantined
-
-    @property
-    def reconnects(self) -> int:
-        """How often a conversation ended since the start."""
-        return self._keeper.reconnects
-
-    async def keep_connect(self) -> None:
-        """Stay connected until cancelled."""
-        await self._keeper.keep_connect()
-
-    def sub_channel(self, channel: str) -> None:
-        """Subscribe one more channel of the instrument, now and after every reconnect."""
-        if channel not in self._channels:
-            self._channels.append(channel)
-            active = self._keeper.active
-            if active is not None:
-                core = active.core
-                assert isinstance(core, OkexPublicProtocol)
-                core.subscribe([_arg_of(channel, active.instrument)])
-                active.drain()
-
-    def depth(self, levels: int) -> tuple[Levels, Levels] | None:
-        """Return the best levels of the live book, best first, or ``None``."""
-        active = self._keeper.active
-        return None if active is None else active.core.depth(active.instrument.inst_id, levels)
+    def _subscribe(self, conversation: Conversation, channel: str) -> None:
+        core = conversation.core
+        assert isinstance(core, OkexPublicProtocol)
+        core.subscribe([_arg_of(channel, conversation.instrument)])
 
     # -- which instrument ----------------------------------------------------------------------
 
@@ -135,8 +93,7 @@ class OkexFutureWs:
         self._instrument = conversation.instrument
         self._end_ns = self._end_of(conversation.instrument)
         self._is_rolling = False
-        self._sink.on_instrument(conversation.instrument)
-        conversation.repeat(self._sink.price)
+        super()._on_active(conversation)
 
     async def _resolve(self) -> Instrument:
         """Return the instrument to connect to, waiting while the venue lists none.
@@ -251,7 +208,7 @@ class OkexFutureWs:
 
     def _on_down(self, reason: str) -> None:
         if not self._is_rolling:
-            self._sink.on_down("connection lost", reason)
+            super()._on_down(reason)
 
 
 def _arg_of(channel: str, instrument: Instrument) -> dict[str, str]:
