@@ -98,6 +98,7 @@ WORDS = {
     "59105": "Leverage can't be less than {0}. Please increase the leverage.",
     "59107": "Leverage can't be modified. Please cancel all pending cross-margin orders before adjusting the "
     "leverage.",
+    "60013": "Invalid args",
     "59108": "Your account leverage is too low and has insufficient margins. Please increase the leverage.",
 }
 _STATUS = {

@@ -260,6 +260,7 @@ class OkexPrivate:
 
     def _push_fill(self, event: OrderFilled, real_ns: int) -> None:
         view = event.order
+        self._push_trade(view.account, event, real_ns)
         rows = self._markets.rows(view.symbol)
         is_spot_market = (
             rows is not None
@@ -298,10 +299,8 @@ class OkexPrivate:
         self._send(entries, [row], real_ns)
         if self._options.repeats_orders:
             self._send(entries, [{**row, "uTime": str(int(row["uTime"]) + 3)}], real_ns)
-        if fill_of is not None:
-            self._push_public_fill(view.account, fill_of, real_ns)
 
-    def _push_public_fill(self, account: str, event: OrderFilled, real_ns: int) -> None:
+    def _push_trade(self, account: str, event: OrderFilled, real_ns: int) -> None:
         entries = self._entries(account, "fills", event.fill.symbol)
         rows = self._markets.rows(event.fill.symbol)
         if not entries or rows is None:

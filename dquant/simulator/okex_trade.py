@@ -183,7 +183,7 @@ class OkexDesk:
             or not all(isinstance(arg, dict) for arg in args)
             or (not verb.is_batch and len(args) > 1)
         ):
-            raise OkexError("51000", "args")
+            raise OkexError("60013" if by_code else "50002")
         if len(args) > MOST_IN_BATCH:
             raise OkexError("51501" if verb.keys == ("reqId",) else "51111", MOST_IN_BATCH)
         if verb.is_new:
