@@ -278,7 +278,7 @@ class Exchange(ExchangeReader):
         order.updated_ns = self.now_ns
         matching = self._desk.matching[order.symbol]
         matching.begin(self.now_ns)
-        if new_tick == order.tick and new_lots <= order.lots:
+        if new_lots <= order.filled or (new_tick == order.tick and new_lots <= order.lots):
             matching.resize(order, max(new_lots, order.filled))
             holder.hold(order, contract)
             if order.left == 0 and not order.is_waiting:

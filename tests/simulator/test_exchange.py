@@ -254,7 +254,7 @@ def test_an_amendment_to_what_is_filled_ends_the_order(bench):
     ask = bench.best(ASK)
     order = bench.ask("b", ASK, 5, tick=ask - 1)
     bench.ask("a", BID, 3, tick=ask - 1)
-    after = bench.exchange.amend("b", order.order_id, lots=2)
+    after = bench.exchange.amend("b", order.order_id, lots=2, tick=ask + 5)
     assert (after.state, after.filled, after.lots) == (State.FILLED, 3, 3)
     with refused(Why.FINISHED):
         bench.exchange.amend("b", order.order_id, lots=9)
