@@ -20,7 +20,7 @@ from dquant.simulator.bitmex_instruments import (
     BitmexContract,
     next_funding,
 )
-from dquant.simulator.bitmex_tables import INSTRUMENT_TYPES, POOL, Row, iso
+from dquant.simulator.bitmex_tables import BIN_TYPES, INSTRUMENT_TYPES, POOL, Row, iso
 from dquant.simulator.flow import Flow
 from dquant.simulator.flow_book import ASK, BID, Trade
 
@@ -176,7 +176,7 @@ class BitmexMarket:
         }
         if bar.lots:
             row |= {"vwap": round(mean, 4), "lastSize": int(lots(bar.last_lots))}
-        return row
+        return {field: row[field] for field in BIN_TYPES if field in row}
 
     # Funding and settlement
 

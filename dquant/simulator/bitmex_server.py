@@ -23,21 +23,22 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.simulator import bitmex_bins as bins
 from dquant.simulator import bitmex_instruments as instruments
 from dquant.simulator import bitmex_tables as tables
 from dquant.simulator.bitmex_auth import AuthRefused, credentials_in
-from dquant.simulator.bitmex_books import SIDES, ThrottledWindow
+from dquant.simulator.bitmex_books import ThrottledWindow
 from dquant.simulator.bitmex_connection import CLOSE_RESTART, BitmexConnection
 from dquant.simulator.bitmex_limits import STRANGER_PER_MINUTE
 from dquant.simulator.bitmex_market import BitmexMarket
 from dquant.simulator.bitmex_private import BitmexPrivate, SimulatedAccount
 from dquant.simulator.bitmex_private_types import PRIVATE_TYPES
 from dquant.simulator.bitmex_rest import BitmexRest
+from dquant.simulator.bitmex_spoil import spoil_levels
 from dquant.simulator.bitmex_tables import Row
 from dquant.simulator.exchange import Exchange
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
-from dquant.simulator.flow_book import BID
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
 
 WINDOWS = {"orderBookL2_25": 25, "orderBookL2_100": 100}
@@ -144,6 +145,7 @@ class BitmexServer:
 
     def publish(self, now_ns: int, real_ns: int) -> None:
         """Tell every subscriber what has happened up to now; call it after ``flow.advance(now_ns)``."""
+        ended = bins.ended(self.now_ns, now_ns) if now_ns > self.now_ns else []
         self.now_ns, self.real_ns = max(now_ns, self.now_ns), real_ns
         self._spoil_connections()
         throttled, priced, slow = (
@@ -155,6 +157,9 @@ class BitmexServer:
             self._publish_levels(market, throttled)
             traded = self._publish_trades(market)
             self._publish_instrument(market, traded=traded, priced=priced, slow=slow)
+            for table in ended:
+                if self._is_heard(table, market.symbol):
+                    self._tell_rows(table, market.symbol, "insert", bins.last_bar(market, table, self.now_ns))
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for connection, topic in waiting:
@@ -203,7 +208,7 @@ class BitmexServer:
             assert connection.account is not None, "the connection asks for private tables of an account only"
             self.private.open_topic(connection, connection.account, topic, self.real_ns)
             return
-        if table in tables.POOL_TABLES - {"trade"} and self._is_frozen(symbol):
+        if table in tables.BOOK_TABLES and self._is_frozen(symbol):
             self._waiting.append((connection, topic))
             return
         connection.send(self._partial(topic), self.real_ns)
@@ -288,6 +293,8 @@ class BitmexServer:
             return [market.fundings[-1] for market in chosen if market.fundings]
         if table == "settlement":
             return [row for row in self.settlements if symbol in ("", row["symbol"])][-1:]
+        if table in bins.SIZES:
+            return [row for market in chosen for row in bins.last_bar(market, table, self.now_ns)]
         if table == "connected":
             return [{"id": 1, "users": len(self._connections), "bots": 0}]
         return []  # liquidation: nobody is being liquidated
@@ -388,42 +395,11 @@ class BitmexServer:
         if self.faults.active(self.real_ns):
             if ("insert" in rows or "delete" in rows) and self.faults.take("gap", symbol):
                 return
-            frames = self._spoil_levels(table, market, ts, rows, frames)
+            frames = spoil_levels(self.faults, table, market, ts, rows, frames)
+            if self.faults.take("reset", symbol):
+                frames.append(tables.partial(table, symbol, self._book_image(market, table)))
         for text in frames:
             self._tell(table, symbol, text)
-
-    def _spoil_levels(
-        self, table: str, market: BitmexMarket, ts: int, rows: dict[str, list[str]], frames: list[str]
-    ) -> list[str]:
-        take, symbol = self.faults.take, market.symbol
-        if "delete" in rows and take("sized_delete", symbol):
-            sized = [text.replace('"price":', '"size":100,"price":', 1) for text in rows["delete"]]
-            frames[0] = tables.delta(table, "delete", sized)
-        if take("duplicate", symbol):
-            frames = frames * 2
-        if take("idle", symbol):
-            frames.append(tables.delta(table, "update", []))
-        ask = market.book.best()[1]
-        if ask is not None and take("crossed", symbol):
-            frames.append(
-                tables.delta(table, "insert", [self._ghost(market, ask + 5, ts, 100 * market.contract.lot)])
-            )
-        if ask is not None and take("unknown", symbol):
-            ghost = self._ghost(market, ask + 3, ts, market.contract.lot)
-            gone = self._ghost(market, ask + 3, ts, None)
-            frames += [tables.delta(table, "update", [ghost]), tables.delta(table, "delete", [gone])]
-        if take("reset", symbol):
-            frames.append(tables.partial(table, symbol, self._book_image(market, table)))
-        return frames
-
-    def _ghost(self, market: BitmexMarket, tick: int, ts: int, size: int | None) -> str:
-        """Return the row of a bid that does not exist."""
-        row: Row = {"symbol": market.symbol, "id": market.numbers.level_id(), "side": SIDES[BID]}
-        if size is not None:
-            row["size"] = size
-        row |= {"price": market.market.tick.number(tick), "pool": tables.POOL}
-        row |= {"timestamp": tables.iso(ts), "transactTime": tables.iso(ts)}
-        return tables.encode(row)
 
     # Instruments, indices, funding, settlement
 

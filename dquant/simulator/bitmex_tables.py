@@ -64,6 +64,13 @@ INSTRUMENT_TYPES = {
     "tags": "", "timestamp": "timestamp",
 }  # fmt: skip
 
+BIN_TYPES = {
+    "timestamp": "timestamp", "symbol": "symbol", "open": "float", "high": "float", "low": "float",
+    "close": "float", "trades": "long", "volume": "long", "vwap": "float", "lastSize": "long",
+    "turnover": "long", "homeNotional": "float", "foreignNotional": "float", "pool": "symbol",
+}  # fmt: skip
+BIN_TABLES = ("tradeBin1m", "tradeBin5m", "tradeBin1h", "tradeBin1d")
+
 TYPES: dict[str, dict[str, str]] = {
     "instrument": INSTRUMENT_TYPES,
     "orderBookL2": L2_TYPES,
@@ -86,6 +93,7 @@ TYPES: dict[str, dict[str, str]] = {
         "orderID": "guid", "symbol": "symbol", "side": "symbol", "price": "float", "leavesQty": "long",
     },
     "connected": {"id": "long", "users": "long", "bots": "long"},
+    **dict.fromkeys(BIN_TABLES, BIN_TYPES),
 }  # fmt: skip
 
 KEYS: dict[str, list[str]] = {
@@ -100,10 +108,12 @@ KEYS: dict[str, list[str]] = {
     "settlement": ["timestamp", "symbol"],
     "liquidation": ["orderID"],
     "connected": ["id"],
+    **{table: [] for table in BIN_TABLES},
 }
 
 # Section 2.3: acks of these say which book they show. Section 2.8: these take no symbol.
-POOL_TABLES = frozenset({"orderBookL2", "orderBookL2_25", "orderBookL2_100", "orderBook10", "quote", "trade"})
+BOOK_TABLES = frozenset({"orderBookL2", "orderBookL2_25", "orderBookL2_100", "orderBook10", "quote"})
+POOL_TABLES = BOOK_TABLES | {"trade", *BIN_TABLES}
 NO_SYMBOL_TABLES = frozenset({"connected"})
 PRIVATE_TABLES = (
     "account", "affiliate", "execution", "margin", "order", "position", "privateNotifications", "transact",

@@ -1,0 +1,46 @@
+"""Bars of the simulated BitMEX on the websocket: told when they are over, stamped with their end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+FIXTURE = (
+    Path(__file__).resolve().parents[3]
+    / "shared"
+    / "fixtures"
+    / "bitmex"
+    / "ws_tradeBin5m_insert_2025-02-07.json"
+)
+
+
+def test_a_bar_is_told_when_it_is_over_and_rest_says_the_same(bitmex_at):
+    bench = bitmex_at(2026, 7, 1, 16, 3, 58)
+    connection = bench.venue.connect("/realtime", "subscribe=tradeBin1m:XBTUSD,tradeBin5m:XBTUSD", 0)
+    bench.run(500)
+    partials = [json.loads(text) for text in connection.texts_to_send()]
+    shown = {frame["table"]: frame["data"] for frame in partials if frame.get("action") == "partial"}
+    assert [row["timestamp"] for row in shown["tradeBin1m"]] == ["2026-07-01T16:03:00.000Z"]
+    assert [row["timestamp"] for row in shown["tradeBin5m"]] == ["2026-07-01T16:00:00.000Z"]
+    bench.run(2_000)
+    (frame,) = [json.loads(text) for text in connection.texts_to_send()]
+    (row,) = frame["data"]
+    assert (frame["table"], frame["action"], row["timestamp"]) == (
+        *("tradeBin1m", "insert"),
+        "2026-07-01T16:04:00.000Z",
+    )
+    assert row["low"] <= min(row["open"], row["close"]) <= max(row["open"], row["close"]) <= row["high"]
+    query = "symbol=XBTUSD&binSize=1m&reverse=true&count=1"
+    assert [{**bar, "pool": "Primary"} for bar in bench.ask("GET", "/trade/bucketed", query=query)[1]] == [
+        row
+    ]
+
+
+def test_a_bar_has_the_columns_of_a_recorded_one(bitmex):
+    if not FIXTURE.exists():
+        pytest.skip(f"{FIXTURE} is not there: payloads of the venue live beside the repo")
+    real = json.loads(FIXTURE.read_text())["data"][0]
+    connection = bitmex.venue.connect("/realtime", "subscribe=tradeBin5m:XBTUSD", 0)
+    frames = [json.loads(text) for text in connection.texts_to_send()]
+    (row,) = frames[-1]["data"]
+    assert row.keys() == real.keys() | {"pool"}
