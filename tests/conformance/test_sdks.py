@@ -8,10 +8,11 @@ pytestmark = pytest.mark.timeout(240)  # the first of them makes the environment
 def test_the_sdk_of_okx_reads_trades_and_listens(run):
     seen = run("okex", "okx_sdk", "okex", private=True)
     assert seen["version"] == "0.4.4"
-    calls = """get_ticker get_orderbook get_instruments get_funding_rate get_system_time get_account_config
-        set_position_mode set_leverage get_account_balance get_fee_rates get_max_order_size place_order get_order
-        amend_order get_order_list cancel_order cancel_multiple_orders market_sell get_positions close_positions
-        get_fills get_orders_history get_account_bills"""
+    calls = """get_ticker get_orderbook get_instruments get_funding_rate get_system_time
+        get_account_config set_position_mode set_leverage get_account_balance get_fee_rates
+        get_max_order_size place_order get_order amend_order get_order_list cancel_order
+        cancel_multiple_orders market_sell get_positions close_positions get_fills
+        get_orders_history get_account_bills"""
     for call in calls.split():
         assert seen[call]["code"] == "0", call
         assert seen[call]["data"], call
