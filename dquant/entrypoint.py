@@ -27,7 +27,7 @@ from dquant import arguments, log
 from dquant.config import MyConfiguration
 from dquant.constants import EXIT_DONE, EXIT_FAILED, NS_PER_S, STOP_TIMEOUT_S
 from dquant.errors import ConfigError, DquantError, RemoteProtocolError
-from dquant.model.events import LIVE, Health, Price
+from dquant.model.events import Health, Price
 from dquant.util import now_ns
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ REFRESH_S = 0.25  # a terminal is redrawn at most four times a second
 STRATEGY_TIME_S = 0.5
 LONGEST_SLEEP_S = 1e6  # what every clock can count
 # That a market which has just been started is not live yet is news only after this long.
-CONNECTING_S = 3.0
+CONNECTING_NS = 3 * NS_PER_S
 # Markets are told to stop first; what is left of the five seconds belongs to output and servers.
 MARKETS_STOP_S = STOP_TIMEOUT_S - 2.0
 
@@ -196,21 +196,17 @@ def _watch(options: Namespace, cfg: MyConfiguration) -> int:
 
 async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", stop: asyncio.Event) -> int:
     from dquant.output import LineWriter
-    from dquant.strategy.text import ChangeFilter, json_line, plain_line
+    from dquant.strategy.text import ChangeFilter, StartFilter, json_line, plain_line
 
     limits = _Limits(options.count)
     changes = ChangeFilter()
     out = LineWriter()
+    start = StartFilter(now_ns() + CONNECTING_NS)
     timed_at = 0.0
 
-    quiet_until = time.monotonic() + CONNECTING_S
-
     def show(records: Sequence[Any]) -> bool:
-        nonlocal quiet_until
         for record in records:
-            if record.verdict == LIVE:
-                quiet_until = 0.0
-            if time.monotonic() < quiet_until or not changes.is_change(record):
+            if not start.take(record) or not changes.is_change(record):
                 continue
             shown = msgspec.structs.replace(record, ts_pub=now_ns()) if isinstance(record, Price) else record
             out.write(json_line(shown) if options.json else plain_line(shown).encode())
@@ -226,7 +222,7 @@ async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", s
                     break
                 if time.monotonic() - timed_at > STRATEGY_TIME_S:
                     timed_at = time.monotonic()
-                    if show(screen.on_time(now_ns())):
+                    if show(screen.on_time(now_ns())) or show(start.overdue(now_ns())):
                         break
                 if feed.failed():
                     break

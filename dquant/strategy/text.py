@@ -181,3 +181,35 @@ def _optional(value: float | None) -> str:
 
 def _optional_amount(amount: float | None) -> str:
     return NOTHING if amount is None else format_amount(amount)
+
+
+class StartFilter:
+    """Holds back what is stale only because it was started a moment ago.
+
+    Args:
+        until: When that stops being an excuse, ns since the Unix epoch.
+
+    """
+
+    def __init__(self, until: int) -> None:
+        self._until = until
+        self._held: dict[str | None, Difference | Price] = {}
+        self._seen: set[str | None] = set()  # what was live once is not starting any more
+
+    def take(self, record: Difference | Price) -> bool:
+        """Tell whether a record is to be shown now; else it may come out of ``overdue``."""
+        key = record.market if isinstance(record, Price) else record.a
+        if record.verdict != LIVE and key not in self._seen and record.ts_recv < self._until:
+            self._held[key] = record
+            return False
+        self._held.pop(key, None)
+        self._seen.add(key)
+        return True
+
+    def overdue(self, now: int) -> list[Difference | Price]:
+        """Return what was held back and is news by now, once."""
+        if now < self._until:
+            return []
+        held, self._held = self._held, {}
+        self._seen.update(held)
+        return list(held.values())
