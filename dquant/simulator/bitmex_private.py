@@ -6,7 +6,7 @@ each other at the venue: the fault ``shuffle`` mixes them). What an account asks
 of ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from the fact sheet, sections 2.6, 3.5 and 6.6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
@@ -16,14 +16,16 @@ from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import bitmex_tables as tables
 from dquant.simulator.bitmex_account import BitmexAccount, Frame, House, Listed, image, ordered
 from dquant.simulator.bitmex_auth import ApiKey, KeyRing
+from dquant.simulator.bitmex_books import SIDES
 from dquant.simulator.bitmex_market import BitmexMarket
 from dquant.simulator.bitmex_money import COINS, engine_contract
 from dquant.simulator.bitmex_private_types import PRIVATE_KEYS, PRIVATE_TYPES
 from dquant.simulator.bitmex_tables import Row, iso
 from dquant.simulator.exchange import Exchange, ExchangeOptions
-from dquant.simulator.exchange_events import Event
+from dquant.simulator.exchange_events import Event, OrderAccepted
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
+from dquant.simulator.orders import Reason
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_connection import BitmexConnection
@@ -49,7 +51,13 @@ class SimulatedAccount:
 class BitmexPrivate:
     """Accounts over one exchange; events wait in it until ``tell`` spells them."""
 
-    def __init__(self, flow: Flow, faults: FaultBoard, accounts: Sequence[SimulatedAccount]) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        faults: FaultBoard,
+        accounts: Sequence[SimulatedAccount],
+        tell_public: Callable[[str, str, str, list[Row]], None],
+    ) -> None:
         options = ExchangeOptions(funding_rate=self._funding_rate, delivery_price=self._delivery_price)
         self.exchange = Exchange("bitmex", flow, coins=COINS, options=options)
         self.house = House(flow.seed, self.exchange)
@@ -62,6 +70,7 @@ class BitmexPrivate:
         self.settled_prices: dict[str, Decimal] = {}  # of futures that are over, or are just ending
         self._markets: dict[str, BitmexMarket] = {}
         self._asked = accounts
+        self._tell_public = tell_public  # table, symbol, action, rows
         self._faults, self._rng = faults, Random(f"{flow.seed}/shuffle")
         self._listeners: dict[tuple[int, str], dict[BitmexConnection, None]] = {}
         self._real_ns = 0
@@ -126,6 +135,19 @@ class BitmexPrivate:
             mine = by_account.get(account.name)
             if mine:
                 self._send(account, account.apply(mine, now), twice=twice)
+                self._tell_liquidations(account, mine)
+
+    def _tell_liquidations(self, account: BitmexAccount, events: list[Event]) -> None:
+        """Tell the public of orders of the house: they come and go at once here (section 3.4)."""
+        for event in events:
+            if isinstance(event, OrderAccepted) and event.order.category is Reason.LIQUIDATION:
+                order = event.order
+                contract = self.house.listed[order.symbol].contract
+                key = {"orderID": account.faces[order.order_id].guid, "symbol": order.symbol}
+                row = key | {"side": SIDES[order.side], "price": float(self.exchange.mark(order.symbol))}
+                row["leavesQty"] = order.lots * contract.lot
+                self._tell_public("liquidation", order.symbol, "insert", [row])
+                self._tell_public("liquidation", order.symbol, "delete", [key])
 
     def publish(self, now: int, real_ns: int) -> None:
         """Tell what has happened, marks every ten seconds, and the daily settlement of realised PnL."""

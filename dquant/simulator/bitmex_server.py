@@ -72,7 +72,7 @@ class BitmexServer:
         self.counters: Counter[str] = Counter()
         self.now_ns, self.real_ns = flow.now_ns, 0
         self.start_ns = flow.now_ns
-        self.private = BitmexPrivate(flow, self.faults, accounts)
+        self.private = BitmexPrivate(flow, self.faults, accounts, self._tell_rows)
         self.markets: dict[str, BitmexMarket] = {}
         for contract in instruments.contracts(self.now_ns):
             self.markets[contract.symbol] = BitmexMarket(contract, flow, self.now_ns)
@@ -297,7 +297,7 @@ class BitmexServer:
             return [row for market in chosen for row in bins.last_bar(market, table, self.now_ns)]
         if table == "connected":
             return [{"id": 1, "users": len(self._connections), "bots": 0}]
-        return []  # liquidation: nobody is being liquidated
+        return []  # liquidation: whoever is liquidated is done at once
 
     # Deltas
 

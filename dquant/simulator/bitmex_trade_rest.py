@@ -290,27 +290,31 @@ class TradeRest:
     # Canceling
 
     def _cancel(self, params: Params, account: BitmexAccount) -> Reply:
-        asked = [("orderID", value) for value in params.texts("orderID")]
-        asked += [("clOrdID", value) for value in params.texts("clOrdID")] if not asked else []
+        asked = [(name, value) for name in ("orderID", "clOrdID") for value in params.texts(name)]
         if not asked:
             raise BadRequest("orderID or clOrdID must be sent.")
         if len(asked) > CANCEL_IDS_LIMIT:
             raise BadRequest("Too many orders.")
-        rows: list[Row] = []
+        rows: dict[Any, Row] = {}  # an order that is named twice is one row
         for name, value in asked:
-            number = account.order_number(*((value, None) if name == "orderID" else (None, value)))
-            if number is None or not self._cancel_one(account, number, params.text("text")):
-                order_id = (
-                    value if name == "orderID" else None if number is None else account.faces[number].guid
-                )
-                row = {"account": account.number, "error": "Unable to cancel order", "orderID": order_id}
-                row |= {"clOrdID": value if name == "clOrdID" else None, "workingIndicator": False}
-                row |= {"timestamp": iso(self._now), "transactTime": iso(self._now)}
-                rows.append({key: value for key, value in row.items() if value is not None})
-            else:
-                self._tell()
-                rows.append(account.row_of(number))
-        return Reply(rows)
+            number = account.order_number(value, None) if name == "orderID" else None
+            number = account.order_number(None, value) if name == "clOrdID" else number
+            if (number or value) not in rows:
+                rows[number or value] = self._cancelled(account, number, name, value, params.text("text"))
+        return Reply(list(rows.values()))
+
+    def _cancelled(
+        self, account: BitmexAccount, number: int | None, name: str, value: str, text: str | None
+    ) -> Row:
+        """Cancel one order; return its row, or the short one that says why not (section 5.3)."""
+        if number is not None and self._cancel_one(account, number, text):
+            self._tell()
+            return account.row_of(number)
+        row: Row = {"account": account.number, "error": "Unable to cancel order", name: value}
+        if number is not None:
+            row["orderID"] = account.faces[number].guid
+        stamp = iso(self._now)
+        return row | {"timestamp": stamp, "transactTime": stamp, "workingIndicator": False}
 
     def _cancel_all(self, params: Params, account: BitmexAccount) -> Reply:
         symbol, wanted = params.text("symbol"), params.table("filter")

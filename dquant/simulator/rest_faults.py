@@ -33,7 +33,7 @@ _OVERLOADED = {
 
 def answer_with_faults(venue: Venue, request: RestRequest, now_ns: int, real_ns: int) -> RestAnswer:
     """Answer a request, unless a fault of REST bites it."""
-    spared = ("overloaded",) if venue.name == "bitmex" and _is_cancel(request) else ()
+    spared = ("overloaded",) if venue.name == "bitmex" and _is_exempt(request) else ()
     fault = venue.faults.take_rest(request.method, request.path, real_ns, spared)
     if fault is None:
         return venue.answer(request, now_ns)
@@ -43,8 +43,10 @@ def answer_with_faults(venue: Venue, request: RestRequest, now_ns: int, real_ns:
     return _spoilt(venue.name, fault, now_ns)
 
 
-def _is_cancel(request: RestRequest) -> bool:
-    return request.method == "DELETE" or request.path.endswith("/order/cancelAllAfter")
+def _is_exempt(request: RestRequest) -> bool:
+    """Return whether load shedding lets a request through: cancels, and a close of a whole position."""
+    closes = b"Close" in request.body and b"orderQty" not in request.body
+    return request.method == "DELETE" or request.path.endswith("/order/cancelAllAfter") or closes
 
 
 def _spoilt(venue: str, fault: Fault, now_ns: int) -> RestAnswer:

@@ -9,6 +9,7 @@ import pytest
 from dquant.simulator.bitmex_private_types import ORDER_TYPES
 from dquant.simulator.exchange import TradingMode
 from dquant.simulator.exchange_faults import OrderFault
+from dquant.simulator.rest_faults import answer_with_faults
 from dquant.simulator.venue import RestRequest
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -231,6 +232,38 @@ def test_reduce_only_is_cut_to_the_position(bitmex):
     row = bitmex.place(orderQty=1000, side="Sell", execInst="ReduceOnly")
     assert row["cumQty"] == 300
     assert bitmex.ask("GET", "/position")[1][0]["currentQty"] == 0
+
+
+def test_an_order_named_by_both_ids_is_cancelled_once(bitmex):
+    row = bitmex.place(orderQty=100, price=80_000, clOrdID="a")
+    bitmex.place(orderQty=100, price=80_000, clOrdID="b")
+    _status, rows = bitmex.ask("DELETE", "/order", {"orderID": row["orderID"], "clOrdID": ["a", "b"]})
+    assert [(row["clOrdID"], row["ordStatus"]) for row in rows] == [("a", "Canceled"), ("b", "Canceled")]
+
+
+def test_load_shedding_lets_cancels_and_a_plain_close_through(bitmex):
+    bitmex.place(orderQty=300)
+    bitmex.place(orderQty=100, price=80_000, clOrdID="a")
+    bitmex.venue.faults.inject("overloaded", {"count": 3}, bitmex.real_ns)
+
+    def status(method, path, fields):
+        body = json.dumps(fields).encode()
+        headers = bitmex.signed(method, path, body)
+        asked = RestRequest(method, path, {}, body, headers, path)
+        answer = answer_with_faults(bitmex.venue, asked, bitmex.now_ns, bitmex.real_ns)
+        return answer.status, json.loads(answer.body)
+
+    overloaded = "The system is currently overloaded. Please try again later."
+    for fields in (
+        {"symbol": "XBTUSD", "orderQty": 100},
+        {"symbol": "XBTUSD", "orderQty": 100, "execInst": "Close"},
+    ):
+        found, body = status("POST", "/api/v1/order", fields)
+        assert (found, body["error"]["message"]) == (503, overloaded)
+    assert status("DELETE", "/api/v1/order", {"clOrdID": "a"})[1][0]["ordStatus"] == "Canceled"
+    assert status("POST", "/api/v1/order", {"symbol": "XBTUSD", "execInst": "Close"})[0] == 200
+    assert status("POST", "/api/v1/position/leverage", {"symbol": "XBTUSD", "leverage": 5})[0] == 503
+    assert [row["orderQty"] for row in bitmex.ask("GET", "/order")[1]] == [300, 100, 300]
 
 
 # Amends, section 5.4

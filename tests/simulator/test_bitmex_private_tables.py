@@ -516,10 +516,17 @@ def test_a_called_account_is_liquidated(bitmex):
     bitmex.place(orderQty=10_000)
     bitmex.place(orderQty=100, price=70_000)
     connection = bitmex.listen("execution", "position", "order")
+    public = bitmex.venue.connect("/realtime", "subscribe=liquidation:XBTUSD", 0)
+    public.texts_to_send()
     bitmex.venue.exchange.call_margin("100001")
     bitmex.run(10)
     rows = [row for frame in heard(connection, "execution") for row in frame["data"]]
     assert "Liquidation" in {row["execType"] for row in rows}
+    inserted, deleted = heard(public, "liquidation")
+    assert (inserted["action"], deleted["action"]) == ("insert", "delete")
+    assert inserted["data"][0].keys() == {"orderID", "symbol", "side", "price", "leavesQty"}
+    assert (inserted["data"][0]["side"], inserted["data"][0]["leavesQty"]) == ("Sell", 10_000)
+    assert deleted["data"] == [{name: inserted["data"][0][name] for name in ("orderID", "symbol")}]
     assert bitmex.ask("GET", "/position")[1][0]["currentQty"] == 0
     assert {row["ordStatus"] for row in bitmex.ask("GET", "/order")[1]} <= {"Filled", "Canceled"}
 
