@@ -144,3 +144,18 @@ def test_ccxt_hears_of_its_orders_trades_positions_and_balance(run, pair, venue)
     assert seen["watch_balance"]["BTC"]["total"] == pytest.approx(float(cash), abs=1e-9)
     if venue == "okex":
         assert seen["edit_order_ws"]["id"] == seen["cancel_order_ws"]["id"] == ids[0]
+
+
+def test_a_dead_man_s_orders_are_cancelled(run, pair, venue):
+    since = last_number(pair, venue)
+    seen = run(venue, "ccxt_dead_man", venue)
+    assert (10 if venue == "okex" else 3) - 0.5 < seen["seconds"] < 18
+    assert seen["after"]["status"] == "canceled"
+    rows = [row for row in ledger(pair, venue, since) if row["kind"] == "order_cancelled"]
+    assert [row["order"]["reason"] for row in rows] == ["dead_man"]
+    if venue == "okex":
+        sides = {(row["side"], row["contracts"]) for row in seen["positions"]}
+        assert sides == {("long", 2), ("short", 1)}
+        assert seen.errors["mode_refused"]
+        assert seen["flat"] == []
+        assert seen["netted"]["data"] == [{"posMode": "net_mode"}]
