@@ -42,8 +42,8 @@ Time: ``flow.advance(now)`` calls ``exchange.advance`` at every moment that some
 funding, daily settlement, delivery, expiring orders), so that timers fire before what the books do later,
 however far the clock leaps. A venue only takes the events in its ``publish``. By themselves happen: funding
 at the times of the market's own funding (rate: ``options.funding_rate``, or the market's), daily settlement
-at 08:00 UTC where the contract has it (price: the mark), delivery at ``Contract.expiry_ns`` (price:
-``options.delivery_price``, or the index). By hand::
+at 08:00 UTC where the contract has it (price: ``options.settlement_price``, or the mark), delivery at
+``Contract.expiry_ns`` (price: ``options.delivery_price``, or the index). By hand::
 
     pay_funding(symbol, rate) ; settle_daily(symbol, price=None) ; deliver(symbol, price=None)
 
@@ -112,6 +112,7 @@ class ExchangeOptions:
     ledger_limit: int = LEDGER_LIMIT
     funding_rate: Callable[[str, int], Decimal] | None = None  # (symbol, settlement time)
     delivery_price: Callable[[str], Decimal] | None = None
+    settlement_price: Callable[[str], Decimal] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,9 @@ class Exchange(ExchangeReader):
         if contract.expiry_ns is not None:
             self._timers.set(("deliver", symbol), contract.expiry_ns)
         if contract.has_daily_settlement:
-            # Not on the day of the listing: the next settlement is at least that far away.
-            today = self.now_ns - self.now_ns % _DAY_NS
-            self._timers.set(("settle", symbol), today + _DAY_NS + _SETTLEMENT_NS)
+            # The next 08:00: a contract listed after it on a Friday does not settle on that day.
+            passed = (self.now_ns - _SETTLEMENT_NS) // _DAY_NS
+            self._timers.set(("settle", symbol), (passed + 1) * _DAY_NS + _SETTLEMENT_NS)
         if market.funding is not None and contract.payoff is not Payoff.SPOT:
             self._timers.set(("funding", symbol), market.funding.time)
 
@@ -465,8 +466,11 @@ class Exchange(ExchangeReader):
         self._clearing.pay_funding(symbol, rate)
 
     def settle_daily(self, symbol: str, price: Decimal | None = None) -> None:
-        """Pay the unrealised PnL of all positions now, at a price or the mark."""
-        self._clearing.settle_daily(symbol, self.mark(symbol) if price is None else price)
+        """Pay the unrealised PnL of all positions now, at a price or at the settlement price."""
+        if price is None:
+            hook = self.options.settlement_price
+            price = self.mark(symbol) if hook is None else hook(symbol)
+        self._clearing.settle_daily(symbol, price)
 
     def deliver(self, symbol: str, price: Decimal | None = None) -> None:
         """End a contract now: orders are cancelled, positions closed at a price, or at the delivery price."""

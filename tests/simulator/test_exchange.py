@@ -520,15 +520,26 @@ def test_a_daily_settlement_pays_the_open_result_and_moves_the_entry(bench):
     bench.buy(100, symbol="FUT")
     before = bench.exchange.position("a", "FUT")
     cash = bench.exchange.balance("a", "BTC").cash
-    events = bench.pass_time(DAY + 8 * HOUR + S)
+    events = bench.pass_time(8 * HOUR + S)
     (settled,) = [event for event in events if isinstance(event, PositionSettled)]
-    assert settled.ts == START + DAY + 8 * HOUR
+    assert settled.ts == START + 8 * HOUR
     after = bench.exchange.position("a", "FUT")
     assert after.settled == settled.amount != 0
     assert bench.exchange.balance("a", "BTC").cash == cash + settled.amount
     assert round(after.entry, 4) == settled.price
     assert after.real_entry == before.entry
     bench.check_conservation()
+
+
+def test_settlements_come_every_day_but_the_last_at_the_price_the_venue_says():
+    bench = Bench(options=ExchangeOptions(settlement_price=lambda symbol: D(84_000)))
+    bench.buy(100, symbol="FUT")
+    events = bench.pass_time(6 * DAY)
+    settled = [event for event in events if isinstance(event, PositionSettled)]
+    assert [event.ts for event in settled] == [START + day * DAY + 8 * HOUR for day in range(5)]
+    assert {event.price for event in settled} == {D(84_000)}
+    assert [event.amount for event in settled[1:]] == [0, 0, 0, 0]
+    assert any(isinstance(event, PositionDelivered) for event in events)
 
 
 def test_a_contract_that_ends_cancels_its_orders_and_closes_its_positions():
