@@ -19,7 +19,8 @@ FUNDING_CHANNELS = frozenset({"funding-rate"})
 INSTRUMENT_CHANNELS = MARKET_CHANNELS | DERIVATIVE_CHANNELS | FUNDING_CHANNELS
 TYPE_CHANNELS = frozenset({"instruments", "estimated-price"})
 PUBLIC_CHANNELS = INSTRUMENT_CHANNELS | TIER_CHANNELS | TYPE_CHANNELS | {"index-tickers", "status"}
-BUSINESS_CHANNELS = frozenset({"trades-all"})
+CANDLE_CHANNELS = frozenset({f"candle{bar}" for bar in ("1m", "3m", "5m", "15m", "30m", "1H", "2H", "4H")})
+BUSINESS_CHANNELS = CANDLE_CHANNELS | {"trades-all"}
 PRIVATE_CHANNELS = frozenset(
     {
         "orders",

@@ -8,6 +8,8 @@ limits) and words what the engine refuses. What an operation does is told by the
 An order is known by ordId or clOrdId; one that was cancelled without a fill is forgotten two hours later.
 """
 
+import contextlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,10 +85,12 @@ class TradeOptions:
 
     Args:
         processing_ms: What an order needs to the engine, for expTime alone: 50037 where it ends before.
+        cancel_gap_ms: Between two cancels of a dead-man switch that fired; 0 cancels all at once.
 
     """
 
     processing_ms: int = 0
+    cancel_gap_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -148,6 +152,10 @@ class OkexDesk:
         self.cancel_sources: dict[tuple[str, int], str] = {}
         self._host = host
         self._options = options or TradeOptions()
+        # Dead-man switches that cancel one by one: when they fire, and whose turn is when.
+        self._fuses: dict[tuple[str, str], int] = {}
+        self._burning: deque[OrderView] = deque()
+        self._burning_ns = 0
         self._tags: dict[str, dict[str, int]] = {}  # account: tag: when it fires
         self._do: dict[str, Callable[[str, Row, Listing], tuple[Row, AnswerPlan]]] = {
             "order": self._place,
@@ -268,12 +276,32 @@ class OkexDesk:
             del live[name]
         if tag and timeout_s and tag not in live and len(live) >= MOST_TAGS:
             raise OkexError("51071")
-        fires_ns = self.exchange.set_dead_man(account, timeout_s * NS_PER_S, tag)
+        if self._options.cancel_gap_ms:
+            fires_ns = self._fuses[account, tag] = now_ns + timeout_s * NS_PER_S
+            if not timeout_s:
+                del self._fuses[account, tag]
+        else:
+            fires_ns = self.exchange.set_dead_man(account, timeout_s * NS_PER_S, tag)
         if tag and timeout_s:
             live[tag] = fires_ns
         elif tag:
             live.pop(tag, None)
         return {"triggerTime": ms_text(fires_ns) if timeout_s else "0", "tag": tag, "ts": ms_text(now_ns)}
+
+    def pass_time(self) -> None:
+        """Cancel one by one what dead-man switches ended, where they are not the engine's."""
+        now_ns = self._host.now_ns
+        for account, tag in [key for key, fires_ns in self._fuses.items() if fires_ns <= now_ns]:
+            self._burning_ns = max(self._burning_ns, self._fuses.pop((account, tag)))
+            self._burning += [
+                view for view in self.exchange.open_orders(account) if not tag or view.tag == tag
+            ]
+        while self._burning and self._burning_ns <= now_ns:
+            self._burning_ns += self._options.cancel_gap_ms * NS_PER_MS
+            view = self._burning.popleft()
+            # It may have been filled while it waited for its turn.
+            with contextlib.suppress(Refused):
+                self.exchange.cancel(view.account, view.order_id, Reason.DEAD_MAN)
 
     def find_order(self, account: str, arg: Row) -> OrderView | None:
         """Return the order that ordId or clOrdId names; None for one that is not there any more.

@@ -7,6 +7,7 @@ import pytest
 
 from dquant.simulator.okex_login import sign
 from dquant.simulator.okex_server import OkexOptions
+from dquant.simulator.okex_trade import TradeOptions
 from dquant.simulator.venue import RestRequest
 
 SWAP = "BTC-USD-SWAP"
@@ -401,3 +402,20 @@ def test_an_account_places_a_thousand_orders_in_two_seconds_and_no_more(trader):
     assert trader.place(px=trader.price(ticks=-2000))[0]["code"] == "0"
     answer = trader.place(px=trader.price(ticks=-2000))[0]
     assert (answer["code"], answer["data"]) == ("50061", [])
+
+
+def test_a_dead_man_switch_can_take_its_time(trader_at):
+    trader = trader_at(2026, 11, 22, options=OkexOptions(trade=TradeOptions(cancel_gap_ms=500)))
+    for _ in range(4):
+        trader.place(px=trader.price(ticks=-2000), tag="t")
+    trader.place(px=trader.price(ticks=-2000))
+    trader.listen({"channel": "orders", "instType": "ANY"})
+    trader.ask("POST", "trade/cancel-all-after", {"timeOut": "10", "tag": "t"})
+    trader.bench.idle(9_990)
+    counts = []
+    for _ in range(5):
+        trader.bench.idle(500)
+        counts.append(trader.order_states(trader.frames()))
+    assert counts == [*[[("canceled", "20", "0")]] * 4, []]
+    trader.ask("POST", "trade/cancel-all-after", {"timeOut": "10", "tag": "t"})
+    assert len(trader.ask("GET", "trade/orders-pending")[1]["data"]) == 1

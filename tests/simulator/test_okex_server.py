@@ -158,3 +158,20 @@ def test_a_connection_that_goes_takes_its_subscriptions_along(okex):
     assert okex.venue.connections() == []
     assert okex.venue.feeds[INST].channels == set()
     assert connection.texts_to_send()[1:] == []
+
+
+def test_candles_are_pushed_while_they_change_and_when_they_close(okex_at, frames):
+    okex = okex_at(2026, 11, 22, 10, 0, 50)
+    connection = okex.connect("business")
+    arg = {"channel": "candle1m", "instId": "BTC-USDT"}
+    okex.subscribe(connection, arg)
+    ack, first = frames(connection)
+    assert ack["event"] == "subscribe"
+    assert (first["arg"], len(first["data"][0]), first["data"][0][8]) == (arg, 9, "0")
+    okex.run(12_000, 100)
+    rows = [frame["data"][0] for frame in frames(connection)]
+    minute = str(okex.now_ns // 60_000_000_000 * 60_000)
+    closed = [row for row in rows if row[8] == "1"]
+    assert [int(row[0]) for row in closed] == [int(minute) - 60_000]
+    assert rows[-1][0] == minute
+    assert all(float(row[3]) <= float(row[4]) <= float(row[2]) for row in rows)
