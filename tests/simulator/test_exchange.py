@@ -744,9 +744,15 @@ def play(bench: Bench, script: list[Any]) -> list[Any]:
             if verb == "place":
                 account, symbol, side, lots, away, kind, reduce_only, policy = rest
                 tick = (bench.books[symbol].best_bid or 840_000) + away
-                request = OrderRequest(
-                    symbol, side, lots, kind, tick, reduce_only=reduce_only, self_trade=policy
-                )
+                request = OrderRequest(symbol, side, lots, kind, tick, self_trade=policy)
+                if exchange.mode(account) is PositionMode.NET or symbol == "SPOT":
+                    request = replace(request, reduce_only=reduce_only and symbol != "SPOT")
+                else:
+                    request = replace(request, pos_side=PosSide.LONG if reduce_only else PosSide.SHORT)
+                if away % 5 == 0:
+                    request = replace(request, trigger=Trigger(tick, rising=side == BID))
+                if away % 7 == 0:
+                    request = replace(request, expires_ns=exchange.now_ns + S)
                 exchange.place(account, request)
             elif verb in ("cancel", "amend"):
                 orders = [o for name in ("a", "b") for o in exchange.open_orders(name)]
@@ -773,32 +779,38 @@ def play(bench: Bench, script: list[Any]) -> list[Any]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(verbs, max_size=14), st.integers(0, 1000))
-def test_whatever_is_done_money_is_conserved_and_every_sum_holds(script, seed):
+@given(st.lists(verbs, max_size=14), st.integers(0, 1000), st.booleans())
+def test_whatever_is_done_money_is_conserved_and_every_sum_holds(script, seed, is_hedged):
     bench = Bench(seed=seed, depth=60)
+    if is_hedged:
+        bench.exchange.set_mode("a", PositionMode.LONG_SHORT)
     events = play(bench, script)
-    net: dict[tuple[str, str], int] = {}
+    net: dict[tuple[str, str, PosSide], int] = {}
     for event in events:
         if isinstance(event, OrderFilled):
             fill, order = event.fill, event.order
-            key = fill.account, fill.symbol
+            key = fill.account, fill.symbol, fill.pos_side
             before = net.get(key, 0)
             after = net[key] = before + (fill.lots if fill.side == BID else -fill.lots)
             assert 0 < fill.lots <= order.filled <= order.lots
             if fill.symbol != "SPOT":
                 assert fill.position == after
-            if order.reduce_only and fill.symbol != "SPOT":
+                assert after >= 0 if fill.pos_side is PosSide.LONG else True
+                assert after <= 0 if fill.pos_side is PosSide.SHORT else True
+            if order.reduce_only:
                 assert abs(after) < abs(before)
                 assert before * after >= 0
             if order.tick is not None and fill.tick is not None:
                 assert fill.tick <= order.tick if fill.side == BID else fill.tick >= order.tick
         elif isinstance(event, PositionDelivered):
-            net[event.account, event.symbol] = 0
+            net[event.account, event.symbol, event.pos_side] = 0
     for account in ("a", "b"):
         for position in bench.exchange.positions(account):
-            assert position.lots == net.get((account, position.symbol), 0)
+            assert position.lots == net.get((account, position.symbol, position.pos_side), 0)
         for order in bench.exchange.open_orders(account):
             assert order.left > 0
+            if order.state is State.WAITING:
+                continue
             queue = bench.books[order.symbol].queue(order.side, order.tick)
             assert queue is not None
     clearing = bench.exchange._clearing
