@@ -12,7 +12,8 @@ one hash from then on. Several test processes may ask at once: the first one mak
 - ``okex``: today's ccxt and OKX's own SDK
 - ``bitmex``: the last ccxt that knows BitMEX, which stalls on aiohttp 3.14.4 and later, and BitMEX's own
   websocket client
-- ``cryptofeed``: the last release that knows BitMEX, and the last that runs on Python 3.11
+- ``cryptofeed``: the last release that knows BitMEX, and the last that runs on Python 3.11; its sources are
+  built here once, which wants a C compiler
 """
 
 import contextlib
@@ -30,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 TOOLS = HERE.parents[1] / ".tools"
 NAMES = ("okex", "bitmex", "cryptofeed")
 INSTALL_S = 150
-_ONLY_ON = {"cryptofeed": "3.11"}  # it is compiled, and its wheels end there
+_ONLY_ON = {"cryptofeed": "3.11"}
 
 
 class EnvironmentMissing(Exception):
@@ -89,6 +90,7 @@ def _settings() -> dict[str, str]:
     """Return our variables with what pip is told, which uv must be told by other names."""
     settings = os.environ | {"UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never"}
     settings.pop("VIRTUAL_ENV", None)
+    settings.setdefault("CFLAGS", "-O0")  # cryptofeed is built from source: a test wants it soon, not fast
     config = subprocess.run(
         [_base_python(), "-m", "pip", "config", "list"],
         capture_output=True,
