@@ -260,7 +260,7 @@ def _login(venue: Any, now: int) -> Any:
 
 
 def _play(seed: int) -> tuple[str, int]:
-    """Play a scripted session under the scenario ``bad_night``; return a digest of every byte, and how many."""
+    """Play a scripted session under ``bad_night``; return a digest of every byte, and how many."""
     digest, size = hashlib.sha256(), 0
     pair = Pair(seed)
     said: list[str] = []
