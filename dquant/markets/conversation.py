@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from dquant.constants import NS_PER_S
 from dquant.errors import MarketError, RateLimited, RemoteProtocolError
+from dquant.markets.connect_gate import reserve_turn
 from dquant.markets.transport import Connection, Transport, connect
 from dquant.model.book import Levels
 from dquant.model.events import LIVE, BookStale, Event, Price, ReconnectAsked, TopOfBook
@@ -127,6 +128,7 @@ class Conversation:
         """
         settings = self._settings
         self._on_end = on_end
+        await asyncio.sleep(reserve_turn(self.url))
         self._connection = await connect(
             self.url, self._receive, timeout_s=settings.connect_timeout_s, transport=settings.transport
         )

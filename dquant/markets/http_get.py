@@ -59,7 +59,7 @@ async def http_get(url: str, timeout_s: float) -> HttpAnswer:
         async with asyncio.timeout(timeout_s):
             return await answered
     except TimeoutError as exc:
-        raise MarketUnreachable(f"GET {url}: no answer within {timeout_s:g} s") from exc
+        raise MarketUnreachable(_too_late(url, timeout_s)) from exc
 
 
 def _get(url: str, timeout_s: float) -> HttpAnswer:
@@ -89,4 +89,11 @@ def _get(url: str, timeout_s: float) -> HttpAnswer:
                     raise MarketUnreachable(f"GET {url}: not all of the answer in {timeout_s:g} s")
             return HttpAnswer(response.status, b"".join(parts), response.headers.get("Retry-After", ""))
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise MarketUnreachable(f"GET {url}: {getattr(exc, 'reason', None) or exc!r}") from exc
+        reason = getattr(exc, "reason", None) or exc
+        if isinstance(reason, TimeoutError):
+            raise MarketUnreachable(_too_late(url, timeout_s)) from exc
+        raise MarketUnreachable(f"GET {url}: {reason!r}") from exc
+
+
+def _too_late(url: str, timeout_s: float) -> str:
+    return f"GET {url}: no answer within {timeout_s:g} s"

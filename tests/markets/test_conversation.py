@@ -150,6 +150,7 @@ class Bench:
 async def bench(monkeypatch: pytest.MonkeyPatch):
     bench = Bench()
     monkeypatch.setattr(module, "connect", bench.connect)
+    monkeypatch.setattr(module, "reserve_turn", lambda url: 0.0)
     monkeypatch.setattr(module, "TICK_S", 0.01)
     task = asyncio.ensure_future(bench.keeper.keep_connect())
     await bench.until(lambda: bench.connections)
