@@ -132,7 +132,7 @@ class OkexServer:
             "okex",
             flow,
             COINS,
-            ExchangeOptions(delivery_price=self._delivery_price),
+            ExchangeOptions(delivery_price=self._delivery_price, settlement_price=self._settlement_price),
         )
         settings = {}
         for number, account in enumerate(dict.fromkeys(one.account for one in all_secrets)):
@@ -261,7 +261,6 @@ class OkexServer:
         if slot != self._limits_slot:
             self._limits_slot = slot
             self.desk.keep_limits()
-            self.settlements.pass_time(now_ns, self.feeds.values())
         self.desk.pass_time()
         self.private.publish(now_ns, real_ns)
         if now_ns >= self._next_listing_ns:
@@ -349,6 +348,11 @@ class OkexServer:
         rows = self.desk.markets.rows(symbol)
         assert rows is not None  # only listed instruments are delivered
         return Decimal(self.settlements.deliver(rows.listing))
+
+    def _settlement_price(self, symbol: str) -> Decimal:
+        """Return what a contract is settled at today; the engine asks."""
+        feed = self.feeds[symbol]
+        return Decimal(self.settlements.settle(feed.listing, feed.market.mark, self.exchange.now_ns))
 
     def _refused(self, error: OkexError) -> RestAnswer:
         """Return a refusal in the venue's envelope; those of the headers come without ``data``."""

@@ -1,11 +1,10 @@
 """At what prices the simulated OKX delivered and settled, and the tables of position tiers and underlyings.
 
-In: deliveries as the engine asks for their price, daily settlements as they pass, queries. Out: rows of the
+In: deliveries and daily settlements as the engine asks for their prices, queries. Out: rows of the
 public endpoints of section 7 that concern them. Only what happened since the start is known; the newest
 ``_KEPT`` of each stay.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from dquant.constants import NS_PER_S
 from dquant.simulator.flow import Flow
 from dquant.simulator.okex_contracts import maintenance_rate
-from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_orders import decimal_text
 from dquant.simulator.units import fixed, ms_text
@@ -36,8 +34,7 @@ class Settlements:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._delivered: dict[str, tuple[int, Listing, str]] = {}
-        self._settled: deque[tuple[int, list[tuple[Listing, str]]]] = deque(maxlen=_KEPT)
-        self._day: int | None = None
+        self._settled: dict[int, dict[str, tuple[Listing, str]]] = {}  # by time, by instrument
 
     def deliver(self, listing: Listing) -> str:
         """Return what a contract is delivered at: the index when it is first asked."""
@@ -50,22 +47,16 @@ class Settlements:
                 del self._delivered[next(iter(self._delivered))]
         return known[2]
 
-    def pass_time(self, now_ns: int, feeds: Iterable[InstrumentFeed]) -> None:
-        """Write down the marks at 08:00 UTC of what settles daily and is neither new nor ending then."""
-        day = (now_ns - _SETTLED_NS) // _DAY_NS
-        if day == self._day:
-            return
-        is_first, self._day = self._day is None, day
-        at_ns = day * _DAY_NS + _SETTLED_NS
-        settled = [
-            (feed.listing, fixed(feed.market.mark, 4))
-            for feed in feeds
-            if feed.listing.row["futureSettlement"]
-            and feed.listing.listed_ns < at_ns - at_ns % _DAY_NS
-            and feed.listing.expiry_ns != at_ns
-        ]
-        if settled and not is_first:
-            self._settled.append((at_ns, settled))
+    def settle(self, listing: Listing, mark: float, now_ns: int) -> str:
+        """Return what a contract is settled at today: the mark when it is first asked."""
+        at_ns = (now_ns - _SETTLED_NS) // _DAY_NS * _DAY_NS + _SETTLED_NS
+        today = self._settled.setdefault(at_ns, {})
+        while len(self._settled) > _KEPT:
+            del self._settled[next(iter(self._settled))]
+        known = today.get(listing.inst_id)
+        if known is None:
+            known = today[listing.inst_id] = (listing, fixed(mark, 4))
+        return known[1]
 
     def delivery_rows(self, inst_type: str, family: str) -> list[Row]:
         """Return deliveries, newest first; the venue writes ``insId`` here."""
@@ -79,10 +70,10 @@ class Settlements:
     def settlement_rows(self, family: str) -> list[Row]:
         """Return daily settlements, newest first."""
         rows = []
-        for at_ns, settled in reversed(self._settled):
+        for at_ns, settled in reversed(self._settled.items()):
             details = [
                 {"instId": listing.inst_id, "settlePx": price}
-                for listing, price in settled
+                for listing, price in settled.values()
                 if listing.family == family
             ]
             if details:

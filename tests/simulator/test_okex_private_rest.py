@@ -332,9 +332,7 @@ def test_funding_of_the_swap_is_paid_and_told(trader_at):
 
 
 def test_daily_settlement_pays_the_profit_and_moves_the_entry(trader_at):
-    trader = trader_at(2026, 11, 23, 8, 1)
-    trader.bench.pass_time(24 * HOUR_MS - 120_000)
-    trader.connection = trader.login()  # the old one was silent for too long
+    trader = trader_at(2026, 11, 23, 7, 59)
     trader.place(FUTURE, ordType="market", sz="100")
     entry = trader.ask("GET", "account/positions")[1]["data"][0]["avgPx"]
     trader.listen({"channel": "balance_and_position"})
@@ -345,7 +343,9 @@ def test_daily_settlement_pays_the_profit_and_moves_the_entry(trader_at):
     # 100 contracts of 100 USD: long PnL is 10000 / entry - 10000 / settlement price.
     expected = 10_000 / Decimal(entry) - 10_000 / Decimal(row["avgPx"])
     assert abs(Decimal(row["settledPnl"]) - expected) < Decimal("1e-11")
-    assert len(trader.bench.get("public/settlement-history", instFamily="BTC-USD")[1]["data"]) == 1
+    (settled,) = trader.bench.get("public/settlement-history", instFamily="BTC-USD")[1]["data"]
+    prices = {item["instId"]: item["settlePx"] for item in settled["details"]}
+    assert Decimal(prices[FUTURE]) == round(Decimal(row["avgPx"]), 4)
 
 
 def test_delivery_cancels_orders_closes_positions_and_ends_the_contract(trader_at):
