@@ -23,7 +23,8 @@ TIMES_IN_FORCE = ("GoodTillCancel", "ImmediateOrCancel", "FillOrKill", "Day")
 POST_ONLY, REDUCE_ONLY, CLOSE = "ParticipateDoNotInitiate", "ReduceOnly", "Close"
 TRIGGERS = ("MarkPrice", "IndexPrice", "LastPrice")
 EXEC_INSTS = frozenset({POST_ONLY, REDUCE_ONLY, CLOSE, *TRIGGERS, "Fixed", "LastWithinMark"})
-PEGS = ("PrimaryPeg", "MarketPeg")
+TRAILING = "TrailingStopPeg"
+PEGS = ("PrimaryPeg", "MarketPeg", TRAILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def read_order(params: Params, contract: BitmexContract) -> OrderAsk:
         tick = None
     stop_tick = tick_of(params, "stopPx", contract)
     if ord_type in STOP_TYPES:
-        if stop_tick is None:
+        if stop_tick is None and peg_type != TRAILING:
             raise BadRequest("Invalid stopPx for ordType")
     elif stop_tick is not None:
         raise BadRequest("Invalid stopPx for ordType")
@@ -190,16 +191,29 @@ def _peg(params: Params) -> tuple[str, Decimal | None]:
     peg_type, offset = params.text("pegPriceType") or "", params.number("pegOffsetValue")
     if peg_type and peg_type not in PEGS:
         raise BadRequest("Invalid pegPriceType")
+    if peg_type == TRAILING and not offset:
+        raise BadRequest("Invalid pegOffsetValue")
     return peg_type, offset if peg_type else None
 
 
 def _ord_type(params: Params, peg_type: str, exec_inst: tuple[str, ...]) -> str:
     ord_type = params.text("ordType")
     if ord_type is None:
-        ord_type = "Pegged" if peg_type else "Limit" if "price" in params else "Market"
+        ord_type = (
+            "Stop"
+            if peg_type == TRAILING
+            else "Pegged"
+            if peg_type
+            else "Limit"
+            if "price" in params
+            else "Market"
+        )
     if ord_type not in ORD_TYPES:
         raise BadRequest("Invalid ordType")
-    if peg_type and (ord_type != "Pegged" or "Fixed" not in exec_inst):
+    if peg_type == TRAILING:
+        if ord_type not in STOP_TYPES:
+            raise BadRequest("Invalid ordType")
+    elif peg_type and (ord_type != "Pegged" or "Fixed" not in exec_inst):
         raise BadRequest("Invalid execInst" if ord_type == "Pegged" else "Invalid ordType")
     if ord_type == "Pegged" and not peg_type:
         raise BadRequest("Invalid pegPriceType")

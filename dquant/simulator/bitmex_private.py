@@ -21,6 +21,7 @@ from dquant.simulator.bitmex_market import BitmexMarket
 from dquant.simulator.bitmex_money import COINS, engine_contract
 from dquant.simulator.bitmex_private_types import PRIVATE_KEYS, PRIVATE_TYPES
 from dquant.simulator.bitmex_tables import Row, iso
+from dquant.simulator.bitmex_trailing import Trailing
 from dquant.simulator.exchange import Exchange, ExchangeOptions
 from dquant.simulator.exchange_events import Event, OrderAccepted
 from dquant.simulator.faults import FaultBoard
@@ -61,6 +62,7 @@ class BitmexPrivate:
         options = ExchangeOptions(funding_rate=self._funding_rate, delivery_price=self._delivery_price)
         self.exchange = Exchange("bitmex", flow, coins=COINS, options=options)
         self.house = House(flow.seed, self.exchange)
+        self.trailing = Trailing(self.exchange, flow.now_ns)
         self.keys = KeyRing(
             ApiKey(key_id, secret, account.number, account.permissions)
             for account in accounts
@@ -151,6 +153,7 @@ class BitmexPrivate:
 
     def publish(self, now: int, real_ns: int) -> None:
         """Tell what has happened, marks every ten seconds, and the daily settlement of realised PnL."""
+        self.trailing.step(now, {name: market.market.day.last_tick for name, market in self._markets.items()})
         self.tell(now, real_ns)
         if now >= self._next_settle_ns:
             self._next_settle_ns = _after(now, DAY_NS, SETTLE_HOUR_NS)

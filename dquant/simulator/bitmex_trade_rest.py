@@ -3,7 +3,7 @@
 In: parameters of an authenticated account. Out: rows, or ``BadRequest`` in the venue's words; the work is the
 engine's. Written from the fact sheet, sections 5.2 to 5.6 and 2.6. A request is spelled to the account's
 websockets before its answer is given. ``PrimaryPeg`` and ``MarketPeg`` take their price when they are placed
-and keep it; ``TrailingStopPeg`` is refused.
+and keep it; ``TrailingStopPeg`` follows (``bitmex_trailing``).
 """
 
 from collections.abc import Callable
@@ -122,7 +122,9 @@ class TradeRest:
         exchange = self._side.exchange
         if ask.cl_ord_id and ask.cl_ord_id in account.open_ids:
             raise BadRequest("Duplicate clOrdID")
-        if ask.peg_type:
+        if ask.peg_type == orders.TRAILING:
+            ask = self._trailing(ask, listed)
+        elif ask.peg_type:
             ask = self._pegged(ask, listed)
         if ask.reduces_only:
             ask = self._reducing(ask, listed, account)
@@ -135,6 +137,8 @@ class TradeRest:
         except Refused as exc:
             self._tell()
             raise self._refusal(exc) from None
+        if ask.peg_type == orders.TRAILING:
+            self._side.trailing.add(placed.order, self._offset(ask.peg_offset, listed))
         self._tell(twice=placed.answer.twice)
         return Reply(account.row_of(placed.order.order_id), placed.answer)
 
@@ -146,8 +150,7 @@ class TradeRest:
         trigger = None
         if ask.stop_tick is not None:
             is_touched = ask.ord_type in ("MarketIfTouched", "LimitIfTouched")
-            source = next((_SOURCES[name] for name in ask.exec_inst if name in _SOURCES), TriggerSource.LAST)
-            trigger = Trigger(ask.stop_tick, (ask.side == BID) != is_touched, source)
+            trigger = Trigger(ask.stop_tick, (ask.side == BID) != is_touched, _source(ask))
         is_day = ask.time_in_force == "Day"
         return OrderRequest(
             symbol=ask.symbol,
@@ -188,11 +191,25 @@ class TradeRest:
         book = self._venue.markets[ask.symbol].market.book
         own, other = (book.best_bid, book.best_ask)[:: 1 if ask.side == BID else -1]
         best = own if ask.peg_type == "PrimaryPeg" else other
-        offset = (ask.peg_offset or Decimal(0)) / listed.engine.tick.size
-        if best is None or offset != offset.to_integral_value() or best + offset <= 0:
+        tick = (best or 0) + self._offset(ask.peg_offset, listed)
+        if best is None or tick <= 0:
             raise BadRequest("Invalid pegOffsetValue")
-        tick = best + int(offset)
         return replace(ask, tick=tick)
+
+    def _trailing(self, ask: OrderAsk, listed: Listed) -> OrderAsk:
+        last = self._venue.markets[ask.symbol].market.day.last_tick
+        offset = self._offset(ask.peg_offset, listed)
+        tick = self._side.trailing.first_tick(ask.symbol, offset, _source(ask), last)
+        if tick <= 0:
+            raise BadRequest("Invalid pegOffsetValue")
+        return replace(ask, stop_tick=tick if ask.stop_tick is None else ask.stop_tick)
+
+    @staticmethod
+    def _offset(value: Decimal | None, listed: Listed) -> int:
+        offset = (value or Decimal(0)) / listed.engine.tick.size
+        if offset != offset.to_integral_value():
+            raise BadRequest("Invalid pegOffsetValue tickSize")
+        return int(offset)
 
     def _check_expiry(self, params: Params) -> None:
         text = params.text("expiryTime")
@@ -246,10 +263,14 @@ class TradeRest:
         stop_tick = orders.tick_of(params, "stopPx", face.contract)
         if stop_tick is not None and "stopPx" not in row:
             raise BadRequest("Invalid stopPx for ordType")
+        if (peg := params.number("pegOffsetValue")) is not None:
+            stop_tick = self._new_trail(peg, number, account)
         cl_ord_id = orders.cl_ord_id_of(params, "clOrdID")
         if cl_ord_id and account.open_ids.get(cl_ord_id, number) != number:
             raise BadRequest("Duplicate clOrdID")
-        names += ["price"] * (tick is not None) + ["stopPx"] * (stop_tick is not None)
+        names += ["price"] * (tick is not None)
+        if stop_tick is not None:
+            names.append("stopPx" if peg is None else "pegOffsetValue")
         if not names:
             raise BadRequest(_WORDS[Why.NOTHING_TO_DO])
         words = f": {text[: orders.TEXT_LIMIT]}" if (text := params.text("text")) else ""
@@ -266,8 +287,25 @@ class TradeRest:
                 account.open_ids[before[1]] = number
             self._tell()
             raise self._refusal(exc) from None
+        if peg is not None:
+            face.note["pegOffsetValue"] = float(peg)
+            view = self._side.exchange.order(account.name, number)
+            self._side.trailing.add(view, self._offset(peg, self._side.house.listed[view.symbol]))
         self._tell()
         return Reply(account.row_of(number))
+
+    def _new_trail(self, peg: Decimal, number: int, account: BitmexAccount) -> int:
+        """Return where the trigger of a trailing stop goes with a new offset."""
+        trail = self._side.trailing.trail(number)
+        listed = self._side.house.listed[account.faces[number].contract.symbol]
+        offset = self._offset(peg, listed)
+        if trail is None or not offset or (offset < 0) != (trail.offset < 0):
+            raise BadRequest("Invalid pegOffsetValue")
+        last = self._venue.markets[trail.symbol].market.day.last_tick
+        tick = self._side.trailing.first_tick(trail.symbol, offset, trail.source, last)
+        if tick <= 0:
+            raise BadRequest("Invalid pegOffsetValue")
+        return tick
 
     def _new_lots(
         self, params: Params, lot: int, row: Row, account: BitmexAccount, number: int
@@ -362,3 +400,8 @@ class TradeRest:
                 f"Order had execInst of [ReduceOnly] but current position is [{facts.get('position', 0)}]"
             )
         return BadRequest(_WORDS.get(exc.why, f"Invalid request: {exc.why}"))
+
+
+def _source(ask: OrderAsk) -> TriggerSource:
+    """Return the price that an order's trigger looks at."""
+    return next((_SOURCES[name] for name in ask.exec_inst if name in _SOURCES), TriggerSource.LAST)

@@ -146,7 +146,16 @@ def test_what_is_left_out_has_the_documented_default(bitmex, fields, expected):
         ({"orderQty": 100, "price": 80_000, "execInst": "AllOrNone"}, "Invalid execInst"),
         ({"orderQty": 100, "price": 80_000, "execInst": "MarkPrice,LastPrice"}, "Invalid execInst"),
         ({"orderQty": 100, "price": 80_000, "clOrdID": "x" * 37}, "Invalid clOrdID"),
-        ({"orderQty": 100, "pegPriceType": "TrailingStopPeg"}, "Invalid pegPriceType"),
+        ({"orderQty": 100, "pegPriceType": "TrailingStopPeg"}, "Invalid pegOffsetValue"),
+        (
+            {"orderQty": 100, "pegPriceType": "TrailingStopPeg", "pegOffsetValue": 0.05},
+            "Invalid pegOffsetValue tickSize",
+        ),
+        (
+            {"orderQty": 100, "pegPriceType": "TrailingStopPeg", "pegOffsetValue": -90_000},
+            "Invalid pegOffsetValue",
+        ),
+        ({"orderQty": 100, "pegPriceType": "Peg"}, "Invalid pegPriceType"),
         ({"orderQty": 100, "contingencyType": "OneCancelsTheOther"}, "Invalid contingencyType"),
         (
             {"orderQty": 100, "side": "Buy", "execInst": "ReduceOnly"},
@@ -408,6 +417,43 @@ def test_a_stop_waits_takes_no_margin_and_fires_on_its_side(bitmex):
         row["execType"] for row in bitmex.ask("GET", "/execution")[1] if row["orderID"] == near["orderID"]
     ]
     assert kinds == ["New", "TriggeredOrActivatedBySystem", "Trade"]
+
+
+def test_a_trailing_stop_follows_the_price_up_and_not_down(bitmex):
+    connection = bitmex.listen("order")
+    asked = {"orderQty": 100, "side": "Sell", "ordType": "Stop", "pegPriceType": "TrailingStopPeg"}
+    row = bitmex.place(**asked, pegOffsetValue=-2000, clOrdID="t")
+    first = row["stopPx"]
+    assert (row["pegOffsetValue"], row["ordStatus"], row["workingIndicator"]) == (-2000.0, "New", False)
+    connection.texts_to_send()
+    stops = [first]
+    highest = first + 2000
+    for _ in range(30):
+        bitmex.run(1000)
+        highest = max(highest, bitmex.venue.markets["XBTUSD"].row["lastPrice"])
+        for text in connection.texts_to_send():
+            stops += [update["stopPx"] for update in json.loads(text)["data"]]
+    assert stops == sorted(stops)
+    assert first < stops[-1] <= highest - 2000
+    _status, row = bitmex.ask("PUT", "/order", {"origClOrdID": "t", "pegOffsetValue": -1500})
+    assert (row["pegOffsetValue"], row["stopPx"] > stops[-1]) == (-1500.0, True)
+    for wrong in (1500, 0.05):
+        fields = {"origClOrdID": "t", "pegOffsetValue": wrong}
+        assert bitmex.refused("PUT", "/order", fields).startswith("Invalid pegOffsetValue")
+
+
+def test_a_closing_stop_without_quantity_takes_what_there_is_then(bitmex):
+    _bid, ask = bitmex.best()
+    stop = {"side": "Sell", "ordType": "Stop", "execInst": "Close,LastPrice", "clOrdID": "stop"}
+    row = bitmex.place(**stop, stopPx=ask - 900)
+    assert ("orderQty" in row, row["leavesQty"], row["workingIndicator"]) == (False, 0, False)
+    bitmex.place(orderQty=500)
+    _status, row = bitmex.ask("PUT", "/order", {"origClOrdID": "stop", "stopPx": ask + 100})
+    assert row["text"] == "Amended stopPx\nSubmitted via API."
+    bitmex.run(20)
+    row = bitmex.ask("GET", "/order", query="filter=%7B%22clOrdID%22%3A%22stop%22%7D")[1][0]
+    assert (row["ordStatus"], row["orderQty"], row["cumQty"]) == ("Filled", 500, 500)
+    assert bitmex.ask("GET", "/position")[1][0]["currentQty"] == 0
 
 
 def test_stops_and_orders_of_a_contract_are_capped(bitmex):
