@@ -2,11 +2,7 @@
 
 In: the name of an environment. Out: its interpreter. Each is what ``requirements-NAME.lock`` beside this
 page pins, by hash and without addresses; ``requirements-NAME.in`` says what was asked for, and
-
-    uv pip compile --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-        --generate-hashes requirements-NAME.in -o requirements-NAME.lock
-
-makes the one from the other. A finished environment carries a stamp (lock file and interpreter) and costs
+docs/development.md how the one is made from the other. A finished environment carries a stamp (lock file and interpreter) and costs
 one hash from then on. Several test processes may ask at once: the first one makes it, the others wait.
 
 - ``okex``: today's ccxt and OKX's own SDK
