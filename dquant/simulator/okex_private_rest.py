@@ -67,7 +67,7 @@ class OkexPrivateRest:
         }
         self._post: dict[str, Callable[[str, dict[str, Any]], Rows]] = {
             "trade/close-position": lambda name, body: [desk.close_position(name, body)],
-            "trade/cancel-all-after": lambda name, body: [desk.cancel_all_after(name, body)],
+            "trade/cancel-all-after": lambda name, body: [desk.switches.wind(name, body)],
             "trade/mass-cancel": self._mass_cancel,
             **account.post,
         }

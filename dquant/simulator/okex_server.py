@@ -15,11 +15,11 @@ from typing import Any
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import okex_data as data
-from dquant.simulator import okex_history as history
 from dquant.simulator.exchange import Exchange, ExchangeOptions
 from dquant.simulator.faults import Fault, FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.okex_account import AccountSettings
+from dquant.simulator.okex_candles import CandlePushes
 from dquant.simulator.okex_connection import OkexConnection, Subscription
 from dquant.simulator.okex_contracts import COINS, FUNDS
 from dquant.simulator.okex_errors import OkexError
@@ -123,8 +123,8 @@ class OkexServer:
         # First pictures that could not be given yet: the book is frozen, or its contract is not trading.
         self._waiting: list[tuple[OkexConnection, Subscription]] = []
         self._index_shown: dict[str, tuple[str, int]] = {}
-        self._candles_shown: dict[Subscription, list[str]] = {}
-        self._index_slot = self._estimate_slot = self._candle_slot = 0
+        self._candles = CandlePushes()
+        self._index_slot = self._estimate_slot = 0
         self._notes: list[dict[str, Any]] = []
         self._next_listing_ns = 0
         self.settlements = Settlements(flow)
@@ -248,7 +248,7 @@ class OkexServer:
         if not listeners:
             self._listeners.pop(subscription, None)
             feed = self.feeds.get(subscription[1])
-            self._candles_shown.pop(subscription, None)
+            self._candles.forget(subscription)
             if feed is not None:
                 feed.forget(subscription[0])
 
@@ -261,7 +261,7 @@ class OkexServer:
         if slot != self._limits_slot:
             self._limits_slot = slot
             self.desk.keep_limits()
-        self.desk.pass_time()
+        self.desk.switches.pass_time()
         self.private.publish(now_ns, real_ns)
         if now_ns >= self._next_listing_ns:
             self._update_listings(now_ns, real_ns)
@@ -271,7 +271,8 @@ class OkexServer:
         for name, feed in self.feeds.items():
             for channel, text in feed.publish(now_ns, real_ns):
                 self._send((channel, name), text, real_ns)
-        self._publish_candles(now_ns, real_ns)
+        for listened, text in self._candles.publish(self._listeners, self.feeds, now_ns):
+            self._send(listened, text, real_ns)
         self._publish_indices(now_ns, real_ns)
         self._publish_estimates(now_ns, real_ns)
         self._keep_house(real_ns)
@@ -371,7 +372,7 @@ class OkexServer:
             return False
         feed.listen(channel, self.now_ns)
         if channel in CANDLE_CHANNELS:
-            text: str | None = candle_push(channel, feed, self._candle_rows(channel, feed)[0])
+            text: str | None = self._candles.first_push(channel, feed, self.now_ns)
         else:
             text = feed.first_push(channel, self.now_ns)
         if text is not None:
@@ -441,30 +442,6 @@ class OkexServer:
         row = data.index_ticker(index_id, self.index(index_id), self._first_index[index_id], self.now_ns)
         return push({"channel": "index-tickers", "instId": index_id}, row)
 
-    def _candle_rows(self, channel: str, feed: InstrumentFeed) -> list[list[str]]:
-        """Return the candle that is open and the one before it."""
-        bar = channel.removeprefix("candle")
-        return history.candles(feed.listing, feed.market, {"bar": bar}, 2, self.now_ns) or []
-
-    def _publish_candles(self, now_ns: int, real_ns: int) -> None:
-        """Push candles that changed, twice a second; one that closed is said once more."""
-        slot = now_ns // (500 * NS_PER_MS)
-        if slot == self._candle_slot:
-            return
-        self._candle_slot = slot
-        for channel, name in list(self._listeners):
-            feed = self.feeds.get(name)
-            if channel not in CANDLE_CHANNELS or feed is None:
-                continue
-            rows = self._candle_rows(channel, feed)
-            shown = self._candles_shown.get((channel, name))
-            if not rows or rows[0] == shown:
-                continue
-            self._candles_shown[channel, name] = rows[0]
-            if shown is not None and len(rows) > 1 and rows[1][0] == shown[0]:
-                self._send((channel, name), candle_push(channel, feed, rows[1]), real_ns)
-            self._send((channel, name), candle_push(channel, feed, rows[0]), real_ns)
-
     def _publish_indices(self, now_ns: int, real_ns: int) -> None:
         slot = now_ns // (100 * NS_PER_MS)
         if slot == self._index_slot:
@@ -510,8 +487,3 @@ class OkexServer:
 
     def _chosen(self, fault: Fault) -> list[OkexConnection]:
         return [connection for name, connection in self._connections.items() if fault.conn_id in (None, name)]
-
-
-def candle_push(channel: str, feed: InstrumentFeed, row: list[str]) -> str:
-    """Return a push of one candle."""
-    return dump({"arg": {"channel": channel, "instId": feed.listing.inst_id}, "data": [row]})

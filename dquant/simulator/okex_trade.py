@@ -8,8 +8,6 @@ limits) and words what the engine refuses. What an operation does is told by the
 An order is known by ordId or clOrdId; one that was cancelled without a fill is forgotten two hours later.
 """
 
-import contextlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +17,7 @@ from dquant.simulator.exchange import Exchange
 from dquant.simulator.exchange_faults import PLAIN_ANSWER, AnswerPlan
 from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_account import AccountSettings
+from dquant.simulator.okex_dead_man import DeadManSwitches
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_limits import RateLimiter
@@ -49,9 +48,7 @@ from dquant.simulator.units import ms_text
 
 MOST_IN_BATCH = 20
 _MOST_PENDING = 500  # orders of an account in one instrument; the engine counts
-MOST_TAGS = 20  # live dead-man timers by tag
 FORGOTTEN_NS = 2 * 3600 * NS_PER_S
-_TIMEOUTS_S = range(10, 121)
 
 _KINDS = {
     "limit": Kind.LIMIT,
@@ -152,11 +149,7 @@ class OkexDesk:
         self.cancel_sources: dict[tuple[str, int], str] = {}
         self._host = host
         self._options = options or TradeOptions()
-        # Dead-man switches that cancel one by one: when they fire, and whose turn is when.
-        self._fuses: dict[tuple[str, str], int] = {}
-        self._burning: deque[OrderView] = deque()
-        self._burning_ns = 0
-        self._tags: dict[str, dict[str, int]] = {}  # account: tag: when it fires
+        self.switches = DeadManSwitches(host, exchange, self._options.cancel_gap_ms)
         self._do: dict[str, Callable[[str, Row, Listing], tuple[Row, AnswerPlan]]] = {
             "order": self._place,
             "batch-orders": self._place,
@@ -256,52 +249,6 @@ class OkexDesk:
         except Refused as exc:
             raise self._refusal(exc, listing) from exc
         return {"clOrdId": cl_ord_id, "instId": listing.inst_id, "posSide": pos_side, "tag": tag}
-
-    def cancel_all_after(self, account: str, arg: Row) -> Row:
-        """Wind the dead-man timer of the account or of one tag; 0 stops it.
-
-        Raises:
-            OkexError: 50014, 51000 or 51071.
-
-        """
-        seconds, tag = required(arg, "timeOut"), text(arg, "tag")
-        if not (seconds.isascii() and seconds.isdecimal()) or len(seconds) > 3:
-            raise OkexError("51000", "timeOut")
-        timeout_s = int(seconds)
-        if (timeout_s and timeout_s not in _TIMEOUTS_S) or len(tag) > 16 or not (tag.isalnum() or not tag):
-            raise OkexError("51000", "timeOut" if timeout_s and timeout_s not in _TIMEOUTS_S else "tag")
-        now_ns = self._host.now_ns
-        live = self._tags.setdefault(account, {})
-        for name in [name for name, fires_ns in live.items() if fires_ns <= now_ns]:
-            del live[name]
-        if tag and timeout_s and tag not in live and len(live) >= MOST_TAGS:
-            raise OkexError("51071")
-        if self._options.cancel_gap_ms:
-            fires_ns = self._fuses[account, tag] = now_ns + timeout_s * NS_PER_S
-            if not timeout_s:
-                del self._fuses[account, tag]
-        else:
-            fires_ns = self.exchange.set_dead_man(account, timeout_s * NS_PER_S, tag)
-        if tag and timeout_s:
-            live[tag] = fires_ns
-        elif tag:
-            live.pop(tag, None)
-        return {"triggerTime": ms_text(fires_ns) if timeout_s else "0", "tag": tag, "ts": ms_text(now_ns)}
-
-    def pass_time(self) -> None:
-        """Cancel one by one what dead-man switches ended, where they are not the engine's."""
-        now_ns = self._host.now_ns
-        for account, tag in [key for key, fires_ns in self._fuses.items() if fires_ns <= now_ns]:
-            self._burning_ns = max(self._burning_ns, self._fuses.pop((account, tag)))
-            self._burning += [
-                view for view in self.exchange.open_orders(account) if not tag or view.tag == tag
-            ]
-        while self._burning and self._burning_ns <= now_ns:
-            self._burning_ns += self._options.cancel_gap_ms * NS_PER_MS
-            view = self._burning.popleft()
-            # It may have been filled while it waited for its turn.
-            with contextlib.suppress(Refused):
-                self.exchange.cancel(view.account, view.order_id, Reason.DEAD_MAN)
 
     def find_order(self, account: str, arg: Row) -> OrderView | None:
         """Return the order that ordId or clOrdId names; None for one that is not there any more.
