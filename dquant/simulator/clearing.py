@@ -50,7 +50,7 @@ class Clearing:
         self.open_positions = 0
         self.deposits: dict[str, int] = {}
         self.events_lost = 0
-        self._events: deque[Event] = deque(maxlen=EVENTS_LIMIT)
+        self._events: deque[Event] = deque()
         self._numbers = 0
         self._fill_numbers = 0
         self._position_numbers = 0
@@ -60,9 +60,10 @@ class Clearing:
     def emit(self, kind: type[Event], account: str, **facts: Any) -> None:
         """Say that something happened, to the venue and to the ledger."""
         event = self._numbered(kind, account, facts)
-        if len(self._events) == EVENTS_LIMIT:
-            self.events_lost += 1
         self._events.append(event)
+        if len(self._events) > EVENTS_LIMIT:
+            self._events.popleft()
+            self.events_lost += 1
 
     def write(self, kind: type[Event], account: str, **facts: Any) -> None:
         """Write something into the ledger alone."""
