@@ -8,7 +8,6 @@ is answered by ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from t
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dquant.constants import NS_PER_S
 from dquant.simulator import bitmex_tables as tables
 from dquant.simulator.bars import MINUTE_NS
 from dquant.simulator.bitmex_account import BitmexAccount
@@ -75,7 +74,7 @@ class BitmexRest:
         if not request.path.startswith(f"{PREFIX}/"):
             route = (request.method, "")
         try:
-            account = self._who(request, now_ns, real_ns)
+            account = self._who(request)
         except AuthRefused as exc:
             headers, _wait = self._stranger.spend(route, now_ns, real_ns)
             return self._say(exc.status, self.error_body(exc.message), headers)
@@ -97,14 +96,13 @@ class BitmexRest:
         per_second = max(SECOND_LAYER_PER_S, self._per_minute // 12)
         return self._budgets.setdefault(account, Budget(per_minute, per_second))
 
-    def _who(self, request: RestRequest, now_ns: int, real_ns: int) -> BitmexAccount | None:
+    def _who(self, request: RestRequest) -> BitmexAccount | None:
         credentials = credentials_in(request.headers)
         if credentials is None:
             return None
         side = self._venue.private
-        skewed_s = (now_ns + self._venue.faults.skew_ns(real_ns)) // NS_PER_S
         target = request.target or request.path
-        key = side.keys.check(credentials, request.method, target, request.body, skewed_s)
+        key = side.keys.check(credentials, request.method, target, request.body, self._venue.expiry_clock_s())
         route = request.path.removeprefix(PREFIX)
         if request.method != "GET" and route.startswith(("/order", "/position")):
             is_cancel = request.method == "DELETE" or route == "/order/cancelAllAfter"

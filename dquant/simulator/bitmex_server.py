@@ -72,6 +72,7 @@ class BitmexServer:
         self.counters: Counter[str] = Counter()
         self.now_ns, self.real_ns = flow.now_ns, 0
         self.start_ns = flow.now_ns
+        self._real_start_ns: int | None = None  # real time at the first call
         self.private = BitmexPrivate(flow, self.faults, accounts, self._tell_rows)
         self.markets: dict[str, BitmexMarket] = {}
         for contract in instruments.contracts(self.now_ns):
@@ -99,7 +100,7 @@ class BitmexServer:
         self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
     ) -> BitmexConnection | Refusal:
         """Take a new connection: the welcome first, then what the query string subscribes to."""
-        self.real_ns = real_ns
+        self._see_time(real_ns)
         if self.faults.holds("refuse", real_ns):
             self.counters["refused"] += 1
             return Refusal(503, "Service Unavailable")
@@ -146,7 +147,8 @@ class BitmexServer:
     def publish(self, now_ns: int, real_ns: int) -> None:
         """Tell every subscriber what has happened up to now; call it after ``flow.advance(now_ns)``."""
         ended = bins.ended(self.now_ns, now_ns) if now_ns > self.now_ns else []
-        self.now_ns, self.real_ns = max(now_ns, self.now_ns), real_ns
+        self.now_ns = max(now_ns, self.now_ns)
+        self._see_time(real_ns)
         self._spoil_connections()
         throttled, priced, slow = (
             self._is_due("throttled", THROTTLE_NS),
@@ -238,8 +240,16 @@ class BitmexServer:
             AuthRefused: Key, time or signature are not right.
 
         """
-        skewed_s = (self.now_ns + self.faults.skew_ns(self.real_ns)) // NS_PER_S
-        return self.private.keys.check_websocket(credentials, skewed_s).account
+        return self.private.keys.check_websocket(credentials, self.expiry_clock_s()).account
+
+    def expiry_clock_s(self) -> int:
+        """Return the time, s, that ``expires`` is held against.
+
+        It is the venue's clock, but it does not run ahead where that is stepped or sped up: clients sign with
+        clocks of their own, and none of them could trade any more.
+        """
+        unhurried = self.start_ns + self.real_ns - (self._real_start_ns or 0)
+        return (min(self.now_ns, unhurried) + self.faults.skew_ns(self.real_ns)) // NS_PER_S
 
     def cancel_all_after(self, account: int, timeout_ms: int) -> Row:
         """Set the dead-man's switch of an account; return what the ack says."""
@@ -253,6 +263,11 @@ class BitmexServer:
             return None
         place, level = next(iter(market.book.window(1).items()))
         return tables.delta(table, "update", [market.book.row(place, level, self.now_ns, level.size)])
+
+    def _see_time(self, real_ns: int) -> None:
+        self.real_ns = real_ns
+        if self._real_start_ns is None:
+            self._real_start_ns = real_ns
 
     # Partials
 

@@ -1,8 +1,8 @@
 """Trailing stops of the simulated BitMEX: triggers that follow the price and never go back.
 
-In: orders with ``TrailingStopPeg`` and their offset in ticks, virtual time. Out: amends at the engine, at most
-one a second and order. An offset below zero hangs under the price and rises with it, one above zero falls with
-it (fact sheet, section 5.3).
+In: orders with ``TrailingStopPeg`` and their offset in ticks, virtual time. Out: amends at the engine, one a
+second and order at most. An offset below zero hangs under the price and rises with it, one above zero falls
+with it (fact sheet, section 5.3).
 """
 
 from dataclasses import dataclass
