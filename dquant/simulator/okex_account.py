@@ -19,7 +19,7 @@ from dquant.simulator.orders import PosSide, Reason
 from dquant.simulator.units import ms_text
 
 # A sum of rounded values gives a price back with errors behind these places.
-_ENTRY_PLACES = 7
+ENTRY_PLACES = 7
 UsdPrice = Callable[[str], Decimal]  # of a coin
 _POS_BASE, _POS_STEP = 3_950_000_000_000_000_000, 4_096
 
@@ -173,8 +173,8 @@ def entry_texts(position: PositionView, has_settlement: bool) -> dict[str, str]:
     """Return ``avgPx`` and, of contracts that settle daily, the entry without settlements."""
     entry, real = position.entry, position.real_entry
     return {
-        "avgPx": "" if entry is None else decimal_text(entry, _ENTRY_PLACES),
-        "nonSettleAvgPx": decimal_text(real, _ENTRY_PLACES) if has_settlement and real is not None else "",
+        "avgPx": "" if entry is None else decimal_text(entry, ENTRY_PLACES),
+        "nonSettleAvgPx": decimal_text(real, ENTRY_PLACES) if has_settlement and real is not None else "",
     }
 
 

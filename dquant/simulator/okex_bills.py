@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dquant.simulator.exchange_events import BalanceChanged, Event, OrderFilled, PositionChanged, PositionView
 from dquant.simulator.flow_book import ASK
-from dquant.simulator.okex_account import BILL_TYPES, bill_row, pos_id
+from dquant.simulator.okex_account import BILL_TYPES, ENTRY_PLACES, bill_row, pos_id
 from dquant.simulator.okex_contracts import COINS
 from dquant.simulator.okex_orders import bill_id_text, decimal_text, money_text, ord_id_text, sub_type
 from dquant.simulator.orders import PosSide, Reason
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LIMIT = 5_000
 # Bills that are no fill have numbers of their own, above every fill's.
 _FIRST_NUMBER = 10**9
+_NOTHING = (0, Decimal(), 0)
 
 
 class Bills:
@@ -103,7 +104,8 @@ class ClosedPositions:
         self._rows: dict[str, deque[dict[str, str]]] = {}
         self._open: dict[tuple[str, str, PosSide], PositionView] = {}  # as it was before the last change
         self._most: dict[tuple[str, str, PosSide], int] = {}
-        self._closes: dict[tuple[str, str, PosSide], tuple[int, Decimal]] = {}  # lots, sum of lots * price
+        # What closed so far: lots, the sum of lots * price, profit.
+        self._closes: dict[tuple[str, str, PosSide], tuple[int, Decimal, int]] = {}
 
     def of(self, account: str) -> list[dict[str, str]]:
         """Return an account's closed positions, newest first."""
@@ -116,9 +118,9 @@ class ClosedPositions:
             key = fill.account, fill.symbol, fill.pos_side
             held = self._open.get(key)
             if held is not None and (held.lots > 0) == (fill.side == ASK):
-                lots, total = self._closes.get(key, (0, Decimal()))
+                lots, total, profit = self._closes.get(key, _NOTHING)
                 part = min(fill.lots, abs(held.lots))
-                self._closes[key] = lots + part, total + part * fill.price
+                self._closes[key] = lots + part, total + part * fill.price, profit + fill.realised
         elif isinstance(event, PositionChanged):
             position = event.position
             key = position.account, position.symbol, position.pos_side
@@ -141,15 +143,15 @@ class ClosedPositions:
         if rows is None or contract is None:
             return None
         key = before.account, before.symbol, before.pos_side
-        lots, total = self._closes.get(key, (0, Decimal()))
+        lots, total, profit = self._closes.get(key, _NOTHING)
         decimals = COINS[contract.settle]
-        # After a turn through zero the sums are the new position's; the old one's net result is kept apart.
-        whole = after if not after.lots else before
-        net = (
-            whole.realised + whole.settled - whole.fees - whole.funding
-            if not after.lots
-            else after.previous_realised
-        )
+        # After a turn through zero the sums are the new position's; the net result is kept apart.
+        net = after.previous_realised
+        settled, funding = before.settled, before.funding
+        if not after.lots:
+            settled, funding = after.settled, after.funding
+            net = after.realised + settled - after.fees - funding
+        paid = profit + settled - funding - net  # fees, the closing ones included
         margin = Decimal(before.initial_margin) or Decimal(1)
         is_settled = contract.has_daily_settlement
         entry, real = before.entry, before.real_entry
@@ -162,13 +164,13 @@ class ClosedPositions:
             "instType": rows.listing.inst_type,
             "lever": decimal_text(before.leverage),
             "mgnMode": "cross",
-            "openAvgPx": "" if entry is None else decimal_text(entry, 10),
+            "openAvgPx": "" if entry is None else decimal_text(entry, ENTRY_PLACES),
             "openMaxPos": rows.lot.text(self._most.get(key, abs(before.lots))),
             "realizedPnl": money_text(net, decimals),
-            "fee": money_text(-whole.fees, decimals),
-            "fundingFee": money_text(-whole.funding, decimals),
+            "fee": money_text(-paid, decimals),
+            "fundingFee": money_text(-funding, decimals),
             "liqPenalty": "0",
-            "pnl": money_text(whole.realised, decimals),
+            "pnl": money_text(profit, decimals),
             "pnlRatio": decimal_text(Decimal(net) / margin, 16),
             "posId": pos_id(before),
             "posSide": str(before.pos_side),
@@ -177,6 +179,6 @@ class ClosedPositions:
             "type": "3" if reason is Reason.LIQUIDATION else "2",
             "uTime": ms_text(after.updated_ns),
             "uly": rows.listing.underlying,
-            "nonSettleAvgPx": decimal_text(real, 10) if is_settled and real is not None else "",
-            "settledPnl": money_text(whole.settled, decimals) if is_settled else "",
+            "nonSettleAvgPx": decimal_text(real, ENTRY_PLACES) if is_settled and real is not None else "",
+            "settledPnl": money_text(settled, decimals) if is_settled else "",
         }

@@ -199,7 +199,7 @@ class OrderRows:
         if fill is not None:
             row |= {
                 "fillPx": self.price(fill),
-                "tradeId": str(fill.trade_id),
+                "tradeId": _order_trade_id(fill),
                 "fillSz": self.lot.text(fill.lots),
                 "fillTime": ms_text(fill.ts),
                 "fillPnl": self._pnl(fill.realised),
@@ -225,7 +225,7 @@ class OrderRows:
             "fillPx": "" if last_fill is None else self.price(last_fill),
             "fillSz": "0" if last_fill is None else self.lot.text(last_fill.lots),
             "fillTime": "" if last_fill is None else ms_text(last_fill.ts),
-            "tradeId": "" if last_fill is None else str(last_fill.trade_id),
+            "tradeId": "" if last_fill is None else _order_trade_id(last_fill),
         }
 
     def fill_row(self, fill: Fill, view: OrderView | None) -> dict[str, Any]:
@@ -233,7 +233,8 @@ class OrderRows:
         return {
             "instType": self.listing.inst_type,
             "instId": self.listing.inst_id,
-            "tradeId": str(fill.trade_id),
+            # Those of a liquidation are negative here, and 0 with its order (section 9.1).
+            "tradeId": str(-fill.trade_id if fill.reason is Reason.LIQUIDATION else fill.trade_id),
             "ordId": ord_id_text(fill.order_id),
             "clOrdId": fill.client_id,
             "billId": bill_id_text(fill.fill_id),
@@ -324,6 +325,10 @@ class OrderRows:
         if view.state is not State.CANCELLED:
             return ""
         return _CANCEL_SOURCES.get(view.reason or Reason.USER, "0")
+
+
+def _order_trade_id(fill: Fill) -> str:
+    return "0" if fill.reason is Reason.LIQUIDATION else str(fill.trade_id)
 
 
 def bill_id_text(number: int) -> str:

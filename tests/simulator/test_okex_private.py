@@ -426,3 +426,34 @@ def test_order_pushes_have_the_keys_of_the_recorded_one(trader, recorded, inst_i
     for frame in frames[1:]:
         assert frame["arg"] == {**ORDERS, "uid": frame["arg"]["uid"]}
         assert types(frame["data"][0]) == types(expected["data"][0])
+
+
+def test_a_margin_call_cancels_orders_and_closes_positions(trader):
+    trader.place(ordType="market", sz="10")
+    trader.place(px=trader.price(ticks=-2000), clOrdId="rest")
+    trader.listen(ORDERS, {"channel": "balance_and_position"})
+    trader.bench.venue.exchange.call_margin("main")
+    trader.bench.idle(10)
+    frames = trader.frames()
+    rows = [frame["data"][0] for frame in channel_frames(frames, "orders")]
+    assert (rows[0]["clOrdId"], rows[0]["state"], rows[0]["cancelSource"]) == ("rest", "canceled", "3")
+    assert {row["category"] for row in rows[1:]} == {"full_liquidation"}
+    assert (rows[-1]["state"], rows[-1]["tradeId"], rows[-1]["side"]) == ("filled", "0", "sell")
+    assert channel_frames(frames, "balance_and_position")[-1]["data"][0]["eventType"] == "liquidation"
+    fill = trader.ask("GET", "trade/fills")[1]["data"][0]
+    assert (fill["subType"], int(fill["tradeId"]) < 0) == ("104", True)
+    assert trader.ask("GET", "account/positions")[1]["data"] == []
+
+
+def test_a_turn_through_zero_ends_one_position_and_begins_the_next(trader):
+    trader.place(ordType="market", sz="1")
+    trader.place(ordType="market", side="sell", sz="3")
+    (closed,) = trader.ask("GET", "account/positions-history")[1]["data"]
+    (held,) = trader.ask("GET", "account/positions")[1]["data"]
+    assert (closed["closeTotalPos"], closed["openMaxPos"], closed["direction"]) == ("1", "1", "long")
+    bought, sold = Decimal(closed["openAvgPx"]), Decimal(closed["closeAvgPx"])
+    assert abs(Decimal(closed["pnl"]) - (100 / bought - 100 / sold)) < Decimal("1e-13")
+    fees = 100 / bought * Decimal("0.0005")  # that of the turning order counts to the new position
+    assert abs(Decimal(closed["fee"]) + fees) < Decimal("1e-13")
+    assert Decimal(closed["realizedPnl"]) == Decimal(closed["pnl"]) + Decimal(closed["fee"])
+    assert (held["pos"], held["avgPx"]) == ("-2", str(sold))
