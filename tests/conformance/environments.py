@@ -3,7 +3,8 @@
 In: the name of an environment. Out: its interpreter. Each is what ``requirements-NAME.lock`` beside this
 page pins, by hash and without addresses; ``requirements-NAME.in`` says what was asked for, and
 docs/development.md how the one is made from the other. A finished environment carries a stamp (lock file
-and interpreter) and costs one hash from then on. Several test processes may ask at once: the first one makes it, the others wait.
+and interpreter) and costs one hash from then on. Several test processes may ask at once: the first one
+makes it, the others wait.
 
 - ``okex``: today's ccxt and OKX's own SDK
 - ``bitmex``: the last ccxt that knows BitMEX, which stalls on aiohttp 3.14.4 and later, and BitMEX's own

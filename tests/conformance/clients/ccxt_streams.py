@@ -46,6 +46,7 @@ async def run() -> None:
         if WHERE["venue"] == "okex":
             streams += [
                 watch("watch_order_book_top", STATES, other.watch_order_book, SYMBOL, 1),
+                watch("watch_ohlcv", 2, client.watch_ohlcv, SYMBOL, "1m"),
                 watch("watch_mark_price", 2, client.watch_mark_price, SYMBOL),
                 watch("watch_funding_rate", 1, client.watch_funding_rate, SYMBOL),
                 watch("watch_bids_asks", 3, client.watch_bids_asks, [SYMBOL]),

@@ -9,6 +9,8 @@ from report import WHERE, attempt, tell
 
 client = exchange(ccxt, with_keys=True)
 client.load_markets()
+book = client.fetch_order_book(SYMBOL, 5)
+middle = (book["bids"][0][0] + book["asks"][0][0]) / 2
 is_okex = WHERE["venue"] == "okex"
 LOT = 1 if is_okex else 100
 HUGE = 90_000  # lots
@@ -17,9 +19,7 @@ IOC, FOK = ("IOC", "FOK") if is_okex else ("ImmediateOrCancel", "FillOrKill")
 
 
 def price(share: float) -> float:
-    """Return a price this share of the mid, on the tick."""
-    book = client.fetch_order_book(SYMBOL, 5)
-    middle = (book["bids"][0][0] + book["asks"][0][0]) / 2
+    """Return a price this share of the mid at the start, on the tick."""
     return float(client.price_to_precision(SYMBOL, middle * share))
 
 
@@ -66,12 +66,12 @@ if resting:
 # Every kind that takes, and every one that ends by itself.
 order("market_buy", "market", "buy", 5)
 attempt("positions_long", client.fetch_positions, [SYMBOL])
-order("ioc_sell", "limit", "sell", 1, price(0.999), timeInForce=IOC)
-order("fok_sell", "limit", "sell", 1, price(0.999), timeInForce=FOK)
-order("fok_too_much", "limit", "buy", HUGE, price(1.0005), timeInForce=FOK)
+order("ioc_sell", "limit", "sell", 1, price(0.996), timeInForce=IOC)
+order("fok_sell", "limit", "sell", 1, price(0.996), timeInForce=FOK)
+order("fok_too_much", "limit", "buy", HUGE, price(1.003), timeInForce=FOK)
 order("post_only", "limit", "sell", 1, price(1.02), postOnly=True)
-order("post_only_crossing", "limit", "sell", 1, price(0.999), postOnly=True)
-order("reduce_only", "limit", "sell", 1, price(0.999), reduceOnly=True)
+order("post_only_crossing", "limit", "sell", 1, price(0.996), postOnly=True)
+order("reduce_only", "limit", "sell", 1, price(0.996), reduceOnly=True)
 if not is_okex:
     order("stop", "market", "sell", 1, None, triggerPrice=price(0.95), triggerDirection="below")
     order("stop_limit", "limit", "sell", 1, price(0.94), triggerPrice=price(0.95), triggerDirection="below")
