@@ -50,14 +50,12 @@ KINDS: dict[str, FaultKind] = {
         FaultKind("shuffle", "bitmex: private tables tell of one event in any order", ("duration_s",)),
         FaultKind("stall", "frozen: what is sent waits, and comes all at once", ("conn_id", "duration_s")),
         FaultKind("reorder", "connections lag up to `delay_ms`, each its own", ("delay_ms", "duration_s")),
+        FaultKind("rate_limited", "429, come again in `seconds` (1); okex 50011", (*_REST, "seconds"), True),
         FaultKind(
-            "rate_limited", "REST: 429, come again in `seconds` (1); okex 50011", (*_REST, "seconds"), True
+            "overloaded", "503 (okex 50001), nothing was done; bitmex lets cancels through", _REST, True
         ),
-        FaultKind("overloaded", "REST: 503, nothing was done; bitmex lets cancels through", _REST, True),
-        FaultKind("timeout", "REST: okex 50004, bitmex 502; carried out if `done`", (*_REST, "done"), True),
-        FaultKind(
-            "lost_answer", "REST: cut without an answer; carried out if `done`", (*_REST, "done"), True
-        ),
+        FaultKind("timeout", "okex 50004, bitmex 502; carried out if `done`", (*_REST, "done"), True),
+        FaultKind("lost_answer", "cut without an answer; carried out if `done`", (*_REST, "done"), True),
         FaultKind(
             "skew",
             "the venue's clock is `seconds` off (45) where it checks requests",

@@ -16,6 +16,7 @@ from typing import Any
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import okex_data as data
 from dquant.simulator.exchange import Exchange, ExchangeOptions
+from dquant.simulator.exchange_faults import AnswerPlan
 from dquant.simulator.faults import Fault, FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.okex_account import AccountSettings
@@ -50,6 +51,7 @@ from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest
 _WS_PATHS = {f"/ws/v5/{kind}": kind for kind in ("public", "private", "business")}
 _FIRST_UID = 447_058_923_436_195
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
+_FAULT_CODES = {"rate_limited": "50011", "overloaded": "50001", "timeout": "50004"}
 # REST says these of an instrument, the instruments channel does not (docs page of 2026-06-27).
 _REST_ONLY = frozenset(
     {"floatPxLmtPct", "freq", "initPxLmtPct", "longPosRemainingQuota", "maxPlatOICoinLmt", "maxPlatOILmt"}
@@ -307,7 +309,15 @@ class OkexServer:
             raise OkexError("51411")
         if not isinstance(args, list):
             raise OkexError("60013")
-        return self.desk.operate(account, operation, args, real_ns, by_code=True, exp_time=exp_time)
+        fault = self.faults.take_rest("WS", operation, real_ns)
+        if fault is None:
+            return self.desk.operate(account, operation, args, real_ns, by_code=True, exp_time=exp_time)
+        self.counters[f"fault_{fault.kind}"] += 1
+        if fault.kind in ("timeout", "lost_answer") and fault.done:
+            self.desk.operate(account, operation, args, real_ns, by_code=True, exp_time=exp_time)
+        if fault.kind == "lost_answer":
+            return Answer([], "0", "", plan=AnswerPlan(lost=True))
+        raise OkexError(_FAULT_CODES[fault.kind])
 
     def tell(self, real_ns: int) -> None:
         """Push what trading set off to whoever listens."""

@@ -449,6 +449,44 @@ def test_a_skewed_clock_refuses_honest_requests_until_it_is_right_again():
         assert venue.answer(request, START).status == 200
 
 
+def test_faults_of_requests_bite_operations_of_a_websocket_too():
+    """50004 leaves open whether the order lives: here the first does, the second does not."""
+    world = World()
+    connection, exchange = world.logged_in(world.okex), world.okex.exchange
+    connection.texts_to_send()
+    code = next(row.row["instIdCode"] for name, row in world.okex.listings.items() if name == "BTC-USD-SWAP")
+    order = {
+        "instIdCode": code,
+        "tdMode": "cross",
+        "side": "buy",
+        "ordType": "limit",
+        "sz": "1",
+        "px": "83900",
+    }
+
+    def operate() -> tuple[list[str], int]:
+        connection.receive_text(json.dumps({"id": "1", "op": "order", "args": [order]}), world.real_ns)
+        answers = [json.loads(text) for text in connection.texts_to_send()]
+        return [answer["code"] for answer in answers if "op" in answer], len(exchange.open_orders("main"))
+
+    for fault, params in (
+        ("timeout", {}),
+        ("timeout", {"done": False}),
+        ("rate_limited", {}),
+        ("overloaded", {}),
+        ("lost_answer", {}),
+    ):
+        world.okex.faults.inject(fault, {"method": "WS", "path": "order", **params}, world.real_ns)
+    assert [operate() for _ in range(6)] == [
+        (["50004"], 1),
+        (["50004"], 1),
+        (["50011"], 1),
+        (["50001"], 1),
+        ([], 2),
+        (["0"], 3),
+    ]
+
+
 # Real sockets
 
 
