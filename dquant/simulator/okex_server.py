@@ -295,9 +295,7 @@ class OkexServer:
                 self.tell(self._real_ns)
                 return answer
             # Who asks is known of sockets alone.
-            if request.remote and self.desk.limiter.is_too_much(
-                path, f"{request.remote}/{request.query.get('instId', '')[:40]}", self._real_ns
-            ):
+            if request.remote and self.desk.limiter.is_too_much(path, _address_key(request), self._real_ns):
                 raise OkexError("50011")
         except OkexError as exc:
             return self._refused(exc)
@@ -497,3 +495,9 @@ class OkexServer:
 
     def _chosen(self, fault: Fault) -> list[OkexConnection]:
         return [connection for name, connection in self._connections.items() if fault.conn_id in (None, name)]
+
+
+def _address_key(request: RestRequest) -> str:
+    """Return what public limits count by: the address, and the instrument or type where one is named."""
+    names = (request.query.get(name, "")[:40] for name in ("instType", "instId"))
+    return "/".join((request.remote, *names))

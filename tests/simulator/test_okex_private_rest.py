@@ -419,3 +419,15 @@ def test_a_dead_man_switch_can_take_its_time(trader_at):
     assert counts == [*[[("canceled", "20", "0")]] * 4, []]
     trader.ask("POST", "trade/cancel-all-after", {"timeOut": "10", "tag": "t"})
     assert len(trader.ask("GET", "trade/orders-pending")[1]["data"]) == 1
+
+
+def test_public_limits_count_by_address_and_what_is_asked(okex):
+    def status(remote, inst_type="SWAP"):
+        asked = RestRequest("GET", "/api/v5/public/instruments", {"instType": inst_type}, remote=remote)
+        return okex.venue.answer(asked, okex.now_ns).status
+
+    assert [status("10.0.0.1") for _ in range(21)] == [200] * 20 + [429]
+    assert status("10.0.0.1", "FUTURES") == 200
+    assert status("10.0.0.2") == 200
+    okex.pass_time(2_000)
+    assert status("10.0.0.1") == 200
