@@ -385,8 +385,22 @@ def _introduce(options: SimulateOptions, where: dict[str, Any], stop: asyncio.Ev
         "Try:\n"
         f"  curl '{where['okex']['rest']}/api/v5/market/ticker?instId=BTC-USD-SWAP'\n"
         f'  curl -d \'{{"venue": "okex", "fault": "drop"}}\' {where["control"]}/fault\n'
+        "Or with ccxt, in Python:\n"
+        f"{_snippet(where)}"
         "Ctrl-C stops them.",
         stop,
+    )
+
+
+def _snippet(where: dict[str, Any]) -> str:
+    """Return a few lines that trade, ready to be pasted."""
+    keys = where["keys"]["okex"]
+    login = {"apiKey": keys["apiKey"], "secret": keys["secret"], "password": keys["passphrase"]}
+    return (
+        "  import ccxt\n"
+        f"  okx = ccxt.okx({login})\n"
+        f"  okx.urls['api']['rest'] = '{where['okex']['rest']}'\n"
+        "  print(okx.create_order('BTC/USD:BTC', 'market', 'buy', 1))\n"
     )
 
 
