@@ -8,6 +8,7 @@ is answered by ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from t
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dquant.constants import NS_PER_MS
 from dquant.simulator import bitmex_tables as tables
 from dquant.simulator.bars import MINUTE_NS
 from dquant.simulator.bitmex_account import BitmexAccount
@@ -41,6 +42,8 @@ class BitmexRest:
         trade = TradeRest(venue)
         self._private = trade.routes | AccountRest(venue, trade).routes
         self._routes: dict[str, Callable[[Mapping[str, str]], Any]] = {
+            "": lambda _query: self._about(),
+            "/": lambda _query: self._about(),
             "/instrument": lambda query: self.list_rows(self._instruments(everything=True), query),
             "/instrument/active": lambda _query: self._instruments(),
             "/instrument/indices": lambda _query: list(venue.indices.values()),
@@ -71,8 +74,8 @@ class BitmexRest:
     def answer(self, request: RestRequest, now_ns: int, real_ns: int) -> RestAnswer:
         """Answer one request: first who asks, then whether too often, then what."""
         route = (request.method, request.path.removeprefix(PREFIX))
-        if not request.path.startswith(f"{PREFIX}/"):
-            route = (request.method, "")
+        if request.path != PREFIX and not request.path.startswith(f"{PREFIX}/"):
+            route = (request.method, "nowhere")
         try:
             account = self._who(request)
         except AuthRefused as exc:
@@ -153,6 +156,10 @@ class BitmexRest:
         return list_rows(rows, query, self._is_of, most, keys, wanted)
 
     # Rows
+
+    def _about(self) -> Row:
+        """Return the API's own page: clients read the clock from it."""
+        return {"name": "BitMEX API", "version": "2.0.0", "timestamp": self._venue.now_ns // NS_PER_MS}
 
     def _instruments(self, everything: bool = False) -> list[Row]:
         # Recorded answers carry one field more than the feed, and keep two as null (section 3.3).

@@ -127,6 +127,11 @@ def test_past_fundings_are_eight_hours_apart():
     assert events[0].keys() == recorded.keys()
 
 
+def test_the_page_of_the_api_itself_says_the_time():
+    for route in ("", "/"):
+        assert rows(route)["timestamp"] == VENUE.now_ns // NS_PER_MS
+
+
 def test_a_stranger_learns_the_scales_of_currencies_as_recorded():
     path = FIXTURES / "rest_GET_wallet_assets_2024-12.json"
     if not path.exists():
