@@ -113,6 +113,13 @@ def test_a_clock_that_leaps_ahead_does_not_shut_out_clients_with_clocks_of_their
     assert bitmex.venue.answer(asked, bitmex.now_ns).status == 200
 
 
+def test_what_is_not_of_the_api_is_not_found_with_and_without_a_key(bitmex):
+    for path in ("/", "/foo", "/api/v2/order", "/api/v1/order/bulk", "/api/v1/nowhere"):
+        for headers in ({}, bitmex.signed("GET", path)):
+            asked = RestRequest("GET", path, {}, b"", headers, path)
+            assert bitmex.venue.answer(asked, bitmex.now_ns).status == 404
+
+
 def test_private_routes_want_a_key(bitmex):
     answer = bitmex.venue.answer(RestRequest("GET", "/api/v1/position"), bitmex.now_ns)
     assert (answer.status, json.loads(answer.body)["error"]["name"]) == (401, "HTTPError")
