@@ -300,3 +300,28 @@ def test_a_seed_repeats_both_venues_byte_for_byte_with_orders_and_faults():
     assert size > 100_000
     assert _play(5) == (first, size)
     assert _play(6)[0] != first
+
+
+@pytest.mark.parametrize("scenario", scenarios.shipped(), ids=lambda scenario: scenario.name)
+def test_a_client_lives_through_every_shipped_scenario(scenario):
+    """Each is played for half a minute with orders in it; none of its faults is refused by a venue."""
+    pair = Pair(4, START if scenario.start_ns is None else scenario.start_ns)
+    notes: list[dict[str, Any]] = []
+    player = ScenarioPlayer(scenario, pair.venues, pair.now, 1, notes.append)
+    for second in range(32):
+        player.play(pair.now, pair.now)
+        pair.run(1_000)
+        client = pair.clients[second % 2]
+        pair.place(
+            client, second % 3 % 2, second % 5 - 2, 1 + second, (Kind.LIMIT, Kind.IOC)[second % 4 == 0]
+        )
+    player.stop()
+    assert [note for note in notes if note["event"] != "fault"] == []
+    if all(step.at_ns is not None and step.at_ns <= 30 * S for step in scenario.steps):
+        assert {note["fault"] for note in notes} == {step.fault for step in scenario.steps}
+    pair.settle()
+    for client in pair.clients:
+        spoilt = {step.fault for step in scenario.steps if client.venue.name in step.venues}
+        if client.venue is pair.bitmex and spoilt & {"gap", "duplicate"}:
+            continue  # nothing tells a client that BitMEX lost or repeated a delta
+        assert believed(client) in (None, pair.truth(client)), client.inst_id
