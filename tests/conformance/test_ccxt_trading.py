@@ -23,6 +23,11 @@ def number(order, name):
     return next(Decimal(order["info"][key]) for key in names if order["info"].get(key))
 
 
+def price_of(trade):
+    """Return a fill's own price: for BitMEX ccxt gives the order's average."""
+    return Decimal(str(trade["info"].get("lastPx") or trade["price"]))
+
+
 def ledger(pair, venue, since=0):
     rows, last = [], since
     while True:
@@ -97,7 +102,7 @@ def test_ccxt_trades_and_agrees_with_the_ledger(run, pair, venue):
     mine = [trade for trade in trades.values() if trade["order"] in ids]
     traded = sum(Decimal(trade["info"].get("lastQty") or trade["info"]["fillSz"]) for trade in mine)
     assert traded == (9 if venue == "okex" else 8) * lot
-    assert {Decimal(fill["price"]) for fill in fills} >= {Decimal(str(trade["price"])) for trade in mine}
+    assert {Decimal(fill["price"]) for fill in fills} >= {price_of(trade) for trade in mine}
     finished = {order["id"] for order in seen["fetch_closed_orders"]}
     assert {seen["market_buy: fetched"]["id"], seen["ioc_sell: fetched"]["id"]} <= finished
     assert seen["fetch_ledger"]
@@ -133,9 +138,9 @@ def test_ccxt_hears_of_its_orders_trades_positions_and_balance(run, pair, venue)
     assert list(by_id) == ids
     assert by_id[ids[0]][0] == "open"
     assert [by_id[name][-1] for name in ids] == ["canceled", "closed", "closed"]
-    heard = {(trade["id"], trade["price"]) for batch in seen.all("watch_my_trades") for trade in batch}
+    heard = {(trade["id"], price_of(trade)) for batch in seen.all("watch_my_trades") for trade in batch}
     fills = [row["fill"] for row in rows if row["kind"] == "order_filled"]
-    assert {price for _, price in heard} == {float(fill["price"]) for fill in fills}
+    assert {price for _, price in heard} == {Decimal(fill["price"]) for fill in fills}
     assert len(heard) == len(fills)
     sizes = [row["contracts"] for batch in seen.all("watch_positions") for row in batch]
     assert LOT[venue] in sizes
@@ -159,3 +164,29 @@ def test_a_dead_man_s_orders_are_cancelled(run, pair, venue):
         assert seen.errors["mode_refused"]
         assert seen["flat"] == []
         assert seen["netted"]["data"] == [{"posMode": "net_mode"}]
+
+
+def test_ccxt_trades_every_kind_of_instrument(run, pair, venue):
+    since = last_number(pair, venue)
+    seen = run(venue, "ccxt_contracts", venue)
+    assert not seen.errors
+    fills = [row["fill"] for row in ledger(pair, venue, since) if row["kind"] == "order_filled"]
+    names = [call.removesuffix(" trades") for call in seen.values if call.endswith(" trades")]
+    assert len(names) == (4 if venue == "okex" else 3)
+    for name in names:
+        trades = seen[f"{name} trades"]
+        symbol = trades[-1]["info"].get("symbol") or trades[-1]["info"]["instId"]
+        prices = [Decimal(fill["price"]) for fill in fills if fill["symbol"] == symbol]
+        assert prices == [price_of(trade) for trade in trades][-len(prices) :]
+        if ":" in name:
+            (position,) = seen[f"{name} held"]
+            assert position["side"] == "long"
+            bought = [fill["side"] for fill in fills if fill["symbol"] == symbol].count(0)
+            mean = sum(prices[:bought]) / bought
+            assert position["entryPrice"] == pytest.approx(float(mean), rel=1e-4)
+    accounts = pair.ask(f"/accounts?venue={venue}&account={ACCOUNT}")[venue][ACCOUNT]
+    assert all(row["lots"] == 0 for row in accounts["positions"])
+    coins = {"XBt": "BTC", "USDt": "USDT"}
+    for row in accounts["balances"]:
+        total = seen["balance"].get(coins.get(row["coin"], row["coin"]), {}).get("total")
+        assert total == pytest.approx(float(Decimal(row["cash"]).scaleb(-row["decimals"])), abs=1e-6)
