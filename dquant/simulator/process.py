@@ -12,6 +12,7 @@ after kill -9: its standard input is a pipe that closes, and the kernel tells it
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -283,6 +284,10 @@ async def _serve(options: SimulateOptions) -> int:
         print(f"simulate: cannot listen on {options.host}: {exc}", file=sys.stderr)  # noqa: T201 - no log yet
         return EXIT_FAILED
     simulated.set_speed(options.speed)
+    # Books and instruments stay: a collector that walks through them holds up whoever waits for an answer.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
