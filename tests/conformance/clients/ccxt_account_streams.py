@@ -10,6 +10,7 @@ from report import WHERE, refuse, tell
 
 IS_OKEX = WHERE["venue"] == "okex"
 LOT = 1 if IS_OKEX else 100
+HEARD: set[str] = set()
 
 
 async def watch(call: str, method: Callable[..., Awaitable[Any]], *args: Any) -> None:
@@ -17,6 +18,7 @@ async def watch(call: str, method: Callable[..., Awaitable[Any]], *args: Any) ->
     try:
         while True:
             tell(call, await method(*args))
+            HEARD.add(call)
     except Exception as exc:
         refuse(call, exc)
 
@@ -46,7 +48,12 @@ async def run() -> None:
                 watch("watch_positions", client.watch_positions, [SYMBOL] if IS_OKEX else None)
             ),
         ]
-        await asyncio.sleep(2)  # ccxt does not say when it is subscribed
+        # ccxt does not say when it is subscribed, but the balance comes at once.
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if "watch_balance" in HEARD:
+                break
+        await asyncio.sleep(1.5)
         if IS_OKEX:
             resting = await attempt(
                 "create_order_ws", client.create_order_ws(SYMBOL, "limit", "buy", 2 * LOT, low)
