@@ -383,7 +383,7 @@ class SimulatedVenues:
     async def step(self, delta_ns: int) -> None:
         """Step the clock; up to a minute is played through before this returns, more is leapt over.
 
-        What happens is all there in steps of up to ``FULL_STEP_NS``; a longer one has no more in it than that.
+        All that happens is there in steps of up to ``FULL_STEP_NS``; a longer one has no more than that.
 
         Raises:
             ValueError: It is being stepped already, or it would go back.
