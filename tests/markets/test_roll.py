@@ -239,8 +239,11 @@ def test_connection_lost_over_the_expiry_comes_back_on_the_next_contract(
     log.wait(market.get_ticker)
 
     assert market.price.inst_id == SECOND
-    assert mark.reasons(THIS) == ["connection lost", "rolling"]
-    assert [each for each in mark.states(THIS) if each != "connected"] == ["stale", "rolling", "rolled"]
+    # REST may list the successor a moment before the websocket knows it; the next try is granted.
+    assert mark.reasons(THIS)[0] == "connection lost"
+    assert set(mark.reasons(THIS)) - {"subscription refused"} == {"connection lost", "rolling"}
+    assert [mark.states(THIS).count(state) for state in ("rolling", "rolled")] == [1, 1]
+    check_nothing_is_live_after_its_expiry(mark, THIS, FIRST, venues)
 
 
 def test_notice_at_the_roll_goes_over_to_the_new_contract(
