@@ -21,7 +21,7 @@ from dquant.simulator.bitmex_params import BadRequest, Params, dead_man_ms
 from dquant.simulator.bitmex_tables import Row, iso
 from dquant.simulator.exchange_faults import PLAIN_ANSWER, AnswerPlan
 from dquant.simulator.flow_book import ASK, BID
-from dquant.simulator.orders import Kind, OrderRequest, PosSide, Refused, State, Trigger, TriggerSource, Why
+from dquant.simulator.orders import Kind, OrderRequest, PosSide, Refused, Trigger, TriggerSource, Why
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_server import BitmexServer
@@ -225,9 +225,8 @@ class TradeRest:
             raise BadRequest(f"This request has expired - `expiryTime` is in the past. {words}")
 
     def _check_counts(self, ask: OrderAsk, account: BitmexAccount) -> None:
-        views = self._side.exchange.open_orders(account.name, ask.symbol)
-        stops = sum(view.state is State.WAITING for view in views)
-        if len(views) >= OPEN_LIMIT or (ask.is_stop and stops >= STOP_LIMIT):
+        orders, stops = self._side.exchange.open_counts(account.name, ask.symbol)
+        if orders >= OPEN_LIMIT or (ask.is_stop and stops >= STOP_LIMIT):
             raise BadRequest(_WORDS[Why.TOO_MANY_ORDERS], "ValidationError")
 
     def _check_risk(self, ask: OrderAsk, listed: Listed, account: BitmexAccount) -> None:

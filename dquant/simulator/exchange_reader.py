@@ -57,6 +57,11 @@ class ExchangeReader:
         orders = self._account(account).orders.values()
         return [order.view() for order in orders if symbol in (None, order.symbol)]
 
+    def open_counts(self, account: str, symbol: str) -> tuple[int, int]:
+        """Return how many orders are open at an instrument, and how many of them are stops that wait."""
+        orders = [order for order in self._account(account).orders.values() if order.symbol == symbol]
+        return len(orders), sum(order.is_waiting for order in orders)
+
     def finished_orders(self, account: str) -> list[OrderView]:
         """Return the orders done with that are still remembered, in the order they ended."""
         return list(self._account(account).finished.values())

@@ -333,8 +333,6 @@ class SimulatedVenues:
         self._flush(time.monotonic_ns())  # what the request set off is news for websockets
         if answer.delay_ns:
             await asyncio.sleep(answer.delay_ns / NS_PER_S)
-        if answer.delay_ns:
-            await asyncio.sleep(answer.delay_ns / NS_PER_S)
         if answer.is_lost and request.transport is not None:
             request.transport.abort()
         headers = {**answer.headers, "Content-Type": answer.content_type}

@@ -1,6 +1,8 @@
 """The control door and what it sets off, on real sockets: ledger, accounts, scenarios, faults."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import AsyncIterator
@@ -206,6 +208,25 @@ async def test_bitmex_sheds_no_cancels(stand: Stand) -> None:
     await stand.do("inject", "bitmex", "overloaded", duration_s=60)
     assert (await stand.ask("bitmex", "/api/v1/order/all", "DELETE"))[0] == 401  # not signed, but heard
     assert (await stand.ask("bitmex", "/api/v1/order", "POST"))[0] == 503
+
+
+async def test_a_late_acknowledgement_is_late_by_what_was_asked_for(stand: Stand) -> None:
+    """By REST the delay is real time, and it is served once."""
+    body = b'{"symbol":"XBTUSD","orderQty":100,"price":60000}'
+    key, expires = KEYS["bitmex"], str(int(time.time()) + 60)
+    signed = b"POST/api/v1/order" + expires.encode() + body
+    headers = {
+        "content-type": "application/json",
+        "api-key": key["apiKey"],
+        "api-expires": expires,
+        "api-signature": hmac.new(key["secret"].encode(), signed, hashlib.sha256).hexdigest(),
+    }
+    await stand.do("inject", "bitmex", "ack_late", delay_ms=400)
+    started = time.monotonic()
+    url = stand.venues.base("bitmex") + "/api/v1/order"
+    async with stand.session.post(url, data=body, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+    assert 0.4 <= time.monotonic() - started < 0.79
 
 
 async def test_a_lost_answer_cuts_the_connection(stand: Stand) -> None:
