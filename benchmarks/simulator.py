@@ -243,7 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=30.0, help="of market rates (30)")
     parser.add_argument("--hours", type=float, default=24.0, help="of the stepped day (24)")
-    parser.add_argument("--orders", type=int, default=300, help="by each way (300)")
+    parser.add_argument("--orders", type=int, default=200, help="by each way (200; OKX takes 500 pending)")
     options = parser.parse_args()
     figures: dict[str, Figure] = {}
     with venues() as child:
