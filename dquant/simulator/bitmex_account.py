@@ -358,7 +358,7 @@ class BitmexAccount:
         position = exchange.position(self.name, symbol)
         held = 0 if position is None else position.lots
         orders = account_rows.open_orders(
-            exchange.open_orders(self.name, symbol), listed.engine, listed.contract, terms.leverage, held
+            exchange.open_lots(self.name, symbol), listed.engine, listed.contract, terms.leverage, held
         )
         before = self.positions.get(symbol)
         if position is None and before is None and not (is_asked or orders.buy_qty or orders.sell_qty):

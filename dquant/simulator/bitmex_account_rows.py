@@ -8,6 +8,7 @@ whole minor units. Written from the fact sheet, sections 3.5, 6.3 and 6.4; ident
 value is None here: an update says null, a partial or REST row leaves it out.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
@@ -17,7 +18,7 @@ from dquant.simulator.bitmex_tables import Row, iso
 from dquant.simulator.contract import Contract, rounded_up
 from dquant.simulator.exchange_events import BalanceView, PositionView
 from dquant.simulator.flow_book import ASK, BID
-from dquant.simulator.orders import OrderView, State
+from dquant.simulator.orders import OpenLots, OrderView, State
 
 MARGIN_RISK_LIMIT = 1_000_000_000_000
 _ENTRY = Decimal("0.0001")
@@ -48,7 +49,11 @@ class PositionTerms:
 
 
 def open_orders(
-    orders: list[OrderView], engine: Contract, contract: BitmexContract, leverage: Decimal, held: int
+    orders: Iterable[OpenLots | OrderView],
+    engine: Contract,
+    contract: BitmexContract,
+    leverage: Decimal,
+    held: int,
 ) -> OpenOrders:
     """Add up open orders; a stop takes nothing until it is triggered (section 5.3).
 

@@ -7,6 +7,7 @@ Written from the fact sheet, sections 6.1 to 6.5. Money is whole satoshi (``XBt`
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 from dquant.simulator.bitmex_instruments import BitmexContract
 from dquant.simulator.contract import Contract, Payoff
@@ -18,12 +19,14 @@ MARGIN_FEES = 2
 MAX_LEVERAGE = Decimal(100)
 # Minor units of the settle coin: one contract at price 1.
 _QUANTO_FACE, _LINEAR_FACE = 100, 1
+VALUES_KEPT = 4096
 _SATOSHI_USD = 10**8  # one USD at price 1
 
 
 def inverse_value(lot: int) -> Callable[[int, Decimal], int]:
     """Return the value of lots of an inverse contract: each lot is rounded to a satoshi (section 6.3)."""
 
+    @lru_cache(VALUES_KEPT)  # open orders are valued again with every change of any of them
     def value_of(lots: int, price: Decimal) -> int:
         over, under = price.as_integer_ratio()
         # Halves go up; between two lots' values there is none at a tick of 0.1.

@@ -10,7 +10,7 @@ from dquant.simulator.clearing import Clearing
 from dquant.simulator.contract import Contract, Payoff
 from dquant.simulator.exchange_events import BalanceView, Fill, PositionView
 from dquant.simulator.order_desk import OrderDesk
-from dquant.simulator.orders import ASK, OrderView, PosSide, Refused, Why
+from dquant.simulator.orders import ASK, OpenLots, OrderView, PosSide, Refused, Why
 
 
 class ExchangeReader:
@@ -56,6 +56,16 @@ class ExchangeReader:
         """Return open orders, oldest first, stops that wait included."""
         orders = self._account(account).orders.values()
         return [order.view() for order in orders if symbol in (None, order.symbol)]
+
+    def open_lots(self, account: str, symbol: str) -> list[OpenLots]:
+        """Return what open orders of an instrument still have to fill, oldest first."""
+        return [
+            OpenLots(
+                order.side, order.tick, order.lots - order.filled, order.request.reduce_only, order.state
+            )
+            for order in self._account(account).orders.values()
+            if order.request.symbol == symbol
+        ]
 
     def open_counts(self, account: str, symbol: str) -> tuple[int, int]:
         """Return how many orders are open at an instrument, and how many of them are stops that wait."""

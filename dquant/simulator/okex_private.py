@@ -175,12 +175,13 @@ class OkexPrivate:
         events = self._exchange.take_events()
         failed, self._desk.failed_amendments = self._desk.failed_amendments, []
         if events or failed:
+            killed = {view.order_id for view, _req_id, _error in failed if not view.is_open}
             by_account: dict[str, list[Event]] = {}
             for event in events:
                 by_account.setdefault(event.account, []).append(event)
             for account, own in by_account.items():
                 if account in self._desk.settings:
-                    self._tell(account, own, real_ns)
+                    self._tell(account, own, real_ns, killed)
             for view, req_id, error in failed:
                 result = "-1" if view.is_open else "1"
                 amended = Amended(req_id, result, "1", error.code, error.message)
@@ -195,7 +196,7 @@ class OkexPrivate:
                     if text is not None:
                         entry.connection.push(text, real_ns)
 
-    def _tell(self, account: str, events: list[Event], real_ns: int) -> None:
+    def _tell(self, account: str, events: list[Event], real_ns: int, killed: set[int]) -> None:
         """Push the events of one account: orders, then positions and money."""
         if self._options.terminal_first:
             events = sorted(events, key=lambda event: not isinstance(event, OrderCancelled))
@@ -207,7 +208,7 @@ class OkexPrivate:
             and not self._options.live_before_cancel
         }
         positions: dict[tuple[str, str], tuple[PositionView, int]] = {}
-        balances: dict[str, BalanceView] = {}
+        changes: dict[str, _Change] = {}
         event_type, trades = "", []
         for event in events:
             self.bills.note(event)
@@ -219,8 +220,9 @@ class OkexPrivate:
                 self._push_fill(event, real_ns)
                 trades.append({"instId": event.fill.symbol, "tradeId": str(event.fill.trade_id)})
             elif isinstance(event, OrderCancelled):
-                # An amendment that killed its order was told already, see ``failed_amendments``.
-                self._push_order(event.order, real_ns)
+                # An amendment that killed its order is told with its result, see ``failed_amendments``.
+                if event.order.order_id not in killed:
+                    self._push_order(event.order, real_ns)
             elif isinstance(event, OrderAmended):
                 source = "1" if event.reason in (Reason.USER, Reason.AMEND) else "4"
                 self._push_order(event.order, real_ns, amended=Amended(event.request_id, "0", source))
@@ -231,16 +233,20 @@ class OkexPrivate:
                     self._trade_ids[(account, *key)] = event.trade_id
                 positions[key] = position, self._trade_ids.get((account, *key), 0)
                 event_type = EVENT_TYPES.get(event.reason, "filled")
+                change = changes.setdefault(event_type if event.reason in _SCHEDULED else "", _Change())
+                change.positions[key] = positions[key]
             elif isinstance(event, BalanceChanged):
-                balances[event.balance.coin] = event.balance
                 event_type = EVENT_TYPES.get(event.reason, "filled")
+                change = changes.setdefault(event_type if event.reason in _SCHEDULED else "", _Change())
+                change.balances[event.balance.coin] = event.balance
             elif isinstance(event, LeverageChanged):
                 event_type = event_type or "set_leverage"
             self._touch(account, event)
         if positions:
             self._push_positions(account, positions.values(), real_ns)
-        if positions or balances:
-            self._push_both(account, event_type, balances.values(), positions.values(), trades, real_ns)
+        for name, change in changes.items():
+            told = (change.balances.values(), change.positions.values(), change.trades)
+            self._push_both(account, name or event_type, *told, real_ns)
 
     def _touch(self, account: str, event: Event) -> None:
         """Note which coins' pictures an event changed."""
