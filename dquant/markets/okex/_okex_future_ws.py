@@ -26,6 +26,7 @@ from dquant.util import now_ns
 
 logger = logging.getLogger(__name__)
 
+REFUSED = "subscription refused"
 # The instruments endpoint allows 20 requests in 2 s; a listing is awaited far below that.
 LISTING_POLL_S = 2.0
 FOR_EVER = 2**63
@@ -181,8 +182,8 @@ class OkexFutureWs(WebsocketFace):
             )
             if event.channel == BOOK_CHANNEL and event.code not in TRANSIENT_CODES:
                 # Nothing on this connection will bring a price any more; the next one may.
-                self._sink.on_down("subscription refused", f"{event.code} {event.message}")
-                conversation.close("subscription refused")
+                self._sink.on_down(REFUSED, f"{event.code} {event.message}")
+                conversation.close(REFUSED)
 
     def _note_expiry(self, conversation: Conversation, inst_id: str) -> None:
         """Note that some contract expired, which is when aliases move on."""
@@ -207,7 +208,8 @@ class OkexFutureWs(WebsocketFace):
             asyncio.get_running_loop().call_later(left_ns / NS_PER_S, self._roll, conversation)
 
     def _on_down(self, reason: str) -> None:
-        if not self._is_rolling:
+        # A roll and a refusal have been told; that the connection went with them would hide why.
+        if not self._is_rolling and reason != REFUSED:
             super()._on_down(reason)
 
 
