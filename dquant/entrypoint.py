@@ -180,7 +180,8 @@ def _watch(options: Namespace, cfg: MyConfiguration) -> int:
     specs = specs_of(names, source)
     strategy_name = options.strategy or cfg.strategy
     strategy_source = None if options.strategy else cfg.source_of("strategy")
-    strategy = create_strategy(strategy_name, names, cfg.environment, strategy_source)
+    markets_source = source if options.markets is None else None
+    strategy = create_strategy(strategy_name, names, cfg.environment, strategy_source, markets_source)
     check_venues_open(specs, cfg)
     _check_simulation(cfg)
     last_words = _set_up_log(options, cfg)

@@ -146,6 +146,7 @@ def test_a_wrong_configuration_is_one_line_that_names_what_and_where(
         ([], {"DQUANT_STRATEGY": "foo"}, ["DQUANT_STRATEGY", "'foo'", "diff, ticker"]),
         (["-s", "diff", "-m", "okex_swap_btcusd"], {}, ["-m", "exactly 2", "okex_swap_btcusd"]),
         (["-m", "okex_swap_btcusd"], {}, ["dev.cfg", "exactly 2"]),
+        ([], {"DQUANT_MARKETS": "okex_swap_btcusd"}, ["DQUANT_MARKETS", "exactly 2", "1 given"]),
         (
             ["-s", "diff", "-m", "okex_swap_btcusd,okex_swap_btcusdt,okex_spot_btcusdt"],
             {},

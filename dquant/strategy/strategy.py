@@ -36,7 +36,11 @@ STRATEGIES: Mapping[str, type[Diff] | type[Ticker]] = {"diff": Diff, "ticker": T
 
 
 def create_strategy(
-    name: str, markets: Sequence[str], environment: str, source: str | None = None
+    name: str,
+    markets: Sequence[str],
+    environment: str,
+    source: str | None = None,
+    markets_source: str | None = None,
 ) -> Diff | Ticker:
     """Make the strategy of this name over these markets.
 
@@ -44,7 +48,8 @@ def create_strategy(
         name: A key of ``STRATEGIES``.
         markets: Market names in the order given; ``diff`` subtracts the second from the first.
         environment: ``dev`` or ``pro``; prices of the other one are never used.
-        source: The file or option that named the strategy and the markets, for the error.
+        source: The file or variable that named the strategy, for the error.
+        markets_source: That of the markets, where it is another one.
 
     Raises:
         ConfigError: No strategy has this name, or it cannot work on these markets.
@@ -58,10 +63,12 @@ def create_strategy(
         wanted = f"exactly {fewest}" if fewest == most else f"{fewest} to {most}"
         given = ",".join(markets) or "none"
         raise ConfigError(
-            f"markets (-m): {name} takes {wanted} markets, {len(markets)} given ({given})", source
+            f"markets (-m): {name} takes {wanted} markets, {len(markets)} given ({given})",
+            markets_source or source,
         )
     if len(set(markets)) != len(markets):
         raise ConfigError(
-            f"markets (-m): {name} takes different markets, one is given twice ({','.join(markets)})", source
+            f"markets (-m): {name} takes different markets, one is given twice ({','.join(markets)})",
+            markets_source or source,
         )
     return chosen(list(markets), environment)
