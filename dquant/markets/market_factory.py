@@ -129,19 +129,23 @@ def connection_settings(cfg: MyConfiguration) -> ConnectionSettings:
 
 
 def create_markets(
-    names: Sequence[str], cfg: MyConfiguration, addresses: dict[str, tuple[str, str]] | None = None
+    names: Sequence[str],
+    cfg: MyConfiguration | None = None,
+    addresses: dict[str, tuple[str, str]] | None = None,
 ) -> list[Market]:
     """Make one market, not yet started, for each name.
 
     Args:
         names: Market names, as ``-m`` takes them.
-        cfg: The configuration of this process.
+        cfg: The configuration; that of this process where none is given.
         addresses: REST and websocket address by venue, for the simulated venues; else the configuration's.
 
     Raises:
         ConfigError: A name is unknown, a venue has no address, or (``VenueClosed``) is closed.
 
     """
+    if cfg is None:
+        cfg = MyConfiguration()
     specs = specs_of(names, "markets")
     check_venues_open(specs, cfg)
     share_one_arena()

@@ -34,6 +34,16 @@ def test_every_market_of_the_table_can_be_made_and_starts_nothing(make_settings:
     assert all(market.get_ticker() is None and market.price.reason == "connecting" for market in markets)
 
 
+def test_names_alone_make_markets_of_this_process_s_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest_url, ws_url = ADDRESSES["okex"]
+    for key, value in {"ENV": "dev", "_OKEX_REST_URL": rest_url, "_OKEX_WS_URL": ws_url}.items():
+        monkeypatch.setenv(f"DQUANT{key}", value)
+
+    (market,) = create_markets(["okex_swap_btcusd"])
+
+    assert (market.market_name, market.environment) == ("okex_swap_btcusd", "dev")
+
+
 @pytest.mark.parametrize(
     ("name", "code", "inst_id", "contract"),
     [
