@@ -104,6 +104,8 @@ class ControlDoor:
             return _json(self.inject(asked) if request.path == "/fault" else self.set_scenario(asked))
         except (ValueError, RecursionError, ConfigError) as exc:
             return _json({"error": str(exc)}, 400)
+        except ConnectionResetError:  # gone in the middle of its own body: nobody to answer
+            return web.Response(status=400)
 
     def inject(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Put a fault into effect, or lift what is in effect (``clear``, perhaps of one ``kind``).

@@ -308,7 +308,10 @@ class SimulatedVenues:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await self._converse(venue, request)
-            return await self._answer(venue, request)
+            try:
+                return await self._answer(venue, request)
+            except ConnectionResetError:  # gone in the middle of its own body: nobody to answer
+                return web.Response(status=400)
 
         return handle
 

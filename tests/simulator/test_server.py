@@ -310,6 +310,21 @@ async def test_a_binary_frame_ends_the_connection(stand):
         assert close.code == 1003
 
 
+@pytest.mark.parametrize(
+    ("door", "path"), [("okex", "/api/v5/trade/order"), ("bitmex", "/api/v1/order"), ("control", "/fault")]
+)
+async def test_a_client_that_goes_in_the_middle_of_its_body_leaves_no_traceback(stand, caplog, door, path):
+    host, port = stand.venues.base(door).removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+    await writer.drain()
+    await stand.state()  # the server has read the first part
+    writer.close()
+    await writer.wait_closed()
+    await stand.state()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 async def test_a_client_that_does_not_read_is_hung_up_on_and_counted(stand, monkeypatch):
     monkeypatch.setattr(server, "QUEUE_LIMIT", 100_000)
     async with stand.okex(max_queue=1) as ws:
