@@ -9,7 +9,7 @@ A channel carries at most ``MOST_CONNECTIONS`` connections of an account; a new 
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dquant.constants import NS_PER_MS
@@ -47,6 +47,8 @@ _TYPED = frozenset({"orders", "positions"})
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "ANY")
 _REGULAR_NS = 5_000 * NS_PER_MS
 _MERGE_NS = 50 * NS_PER_MS
+# Friday at 08:00 UTC brings all three in one instant; each is told by its own name.
+_SCHEDULED = frozenset({Reason.FUNDING, Reason.SETTLEMENT, Reason.DELIVERY})
 _INTERVALS_MS = {"0": 0, "2000": 2_000, "3000": 3_000, "4000": 4_000}
 
 
@@ -77,6 +79,15 @@ class PrivateSubscription:
             and arg.get("instFamily", "") in ("", family)
             and arg.get("instId", "") in ("", inst_id)
         )
+
+
+@dataclass(slots=True)
+class _Change:
+    """What one push of balance_and_position tells."""
+
+    positions: dict[tuple[str, str], tuple[PositionView, int]] = field(default_factory=dict)
+    balances: dict[str, BalanceView] = field(default_factory=dict)
+    trades: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +220,8 @@ class OkexPrivate:
         }
         positions: dict[tuple[str, str], tuple[PositionView, int]] = {}
         changes: dict[str, _Change] = {}
-        event_type, trades = "", []
+        event_type = ""
+        trades: list[dict[str, str]] = []
         for event in events:
             self.bills.note(event)
             self.closed.note(event)
@@ -226,19 +238,20 @@ class OkexPrivate:
             elif isinstance(event, OrderAmended):
                 source = "1" if event.reason in (Reason.USER, Reason.AMEND) else "4"
                 self._push_order(event.order, real_ns, amended=Amended(event.request_id, "0", source))
-            elif isinstance(event, PositionChanged):
-                position = event.position
-                key = position.symbol, str(position.pos_side)
-                if event.trade_id:
-                    self._trade_ids[(account, *key)] = event.trade_id
-                positions[key] = position, self._trade_ids.get((account, *key), 0)
+            elif isinstance(event, PositionChanged | BalanceChanged):
                 event_type = EVENT_TYPES.get(event.reason, "filled")
                 change = changes.setdefault(event_type if event.reason in _SCHEDULED else "", _Change())
-                change.positions[key] = positions[key]
-            elif isinstance(event, BalanceChanged):
-                event_type = EVENT_TYPES.get(event.reason, "filled")
-                change = changes.setdefault(event_type if event.reason in _SCHEDULED else "", _Change())
-                change.balances[event.balance.coin] = event.balance
+                change.trades += trades
+                trades = []
+                if isinstance(event, BalanceChanged):
+                    change.balances[event.balance.coin] = event.balance
+                else:
+                    position = event.position
+                    key = position.symbol, str(position.pos_side)
+                    if event.trade_id:
+                        self._trade_ids[(account, *key)] = event.trade_id
+                    positions[key] = position, self._trade_ids.get((account, *key), 0)
+                    change.positions[key] = positions[key]
             elif isinstance(event, LeverageChanged):
                 event_type = event_type or "set_leverage"
             self._touch(account, event)

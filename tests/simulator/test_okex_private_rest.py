@@ -388,6 +388,21 @@ def test_delivery_cancels_orders_closes_positions_and_ends_the_contract(trader_a
     )
 
 
+def test_what_friday_brings_in_one_instant_is_told_by_its_own_names(trader_at):
+    trader = trader_at(2026, 11, 27, 7, 59, 58)
+    for inst_id in (FUTURE, "BTC-USD-261204", "BTC-USD-SWAP"):
+        trader.place(inst_id, ordType="market", sz="10")
+    trader.listen({"channel": "balance_and_position"})
+    trader.bench.run(3_000)
+    rows = [row for frame in trader.frames() for row in frame["data"]]
+    told = [(row["eventType"], *(item["instId"] for item in row["posData"])) for row in rows]
+    assert sorted(told) == [
+        ("delivered", FUTURE),
+        ("funding_fee", "BTC-USD-SWAP"),
+        ("settlement", "BTC-USD-261204"),
+    ]
+
+
 def test_too_many_requests_come_as_429_or_200(trader_at):
     for status in (429, 200):
         trader = trader_at(2026, 11, 22, options=OkexOptions(limit_status=status))
