@@ -166,9 +166,9 @@ def sparkline(values: Sequence[float | None]) -> str:
     if not known:
         return " " * len(values)
     low, high = min(known), max(known)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    span, most = high - low, len(_BARS) - 1
     bars = [
-        _GAP if value is None else _BARS[round((value - low) * scale)] if scale else _BARS[3]
+        _GAP if value is None else _BARS[round((value - low) / span * most)] if span else _BARS[3]
         for value in values
     ]
     first = next(position for position, value in enumerate(values) if value is not None)
