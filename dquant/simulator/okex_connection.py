@@ -179,7 +179,7 @@ class OkexConnection:
             self._refuse("60013", messages.ERRORS["60013"], request_id)
             return
         channel: str = arg["channel"]
-        refusal = self._refusal(channel)
+        refusal = "64000" if arg.get("uly") else self._refusal(channel)
         if refusal is not None:
             self._refuse(refusal, messages.ERRORS[refusal], request_id)
             return

@@ -49,6 +49,7 @@ ERRORS = {
     "Please use the correct URL for the operation.",
     "60031": "The WebSocket endpoint does not allow multiple or repeated logins.",
     "60033": "Parameter {0} error",
+    "64000": "Subscription parameter uly is unavailable anymore, please replace uly with instFamily.",
     "64002": 'This channel is not supported by "/business" URL. Please use "/private" channel(for private '
     'channels), or "/public" channel(for public channels).',
     "64003": "Your trading fee tier doesn't meet the requirement to access this channel",

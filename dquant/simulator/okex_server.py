@@ -228,7 +228,7 @@ class OkexServer:
             return None
         if channel == "instruments":
             return channel, inst_type
-        family = arg.get("instFamily") or arg.get("uly") or arg.get("instId")
+        family = arg.get("instFamily") or arg.get("instId")
         return (channel, family) if isinstance(family, str) and inst_type == "FUTURES" else None
 
     def subscribed(self, connection: OkexConnection, subscription: Subscription, real_ns: int) -> None:

@@ -92,6 +92,7 @@ def test_the_thirty_first_connection_of_a_channel_is_acked_and_ended(trader, rec
     ("arg", "code"),
     [
         ({"channel": "fills"}, "64003"),
+        ({"channel": "orders", "instType": "FUTURES", "uly": "BTC-USD"}, "64000"),
         ({"channel": "orders"}, "60018"),
         ({"channel": "orders", "instType": "SHARES"}, "60018"),
         ({"channel": "orders", "instType": "SWAP", "instId": "NO-SUCH"}, "60018"),
