@@ -305,19 +305,19 @@ class Market(threading.Thread):
         bids, asks = ([{"price": price, "amount": amount} for price, amount in side] for side in found)
         return {"asks": asks, "bids": bids}
 
-    def update(self, flags: Iterable[str], timeout_s: float = 5.0) -> bool:
+    def update(self, flags: str | Iterable[str], timeout: float = 5.0) -> bool:
         """Wait until fresh data of each named kind has arrived; ``False`` if it had not in time.
 
         Args:
             flags: Any of ``ticker depth trade mark index funding stats instrument``.
-            timeout_s: How long the calling thread may be blocked.
+            timeout: Seconds; how long the calling thread may be blocked.
 
         Raises:
             ConfigError: A flag is unknown.
             WrongThreadError: Called from this market's own thread, which it would block.
 
         """
-        wanted = list(flags)
+        wanted = [flags] if isinstance(flags, str) else list(flags)
         unknown = [flag for flag in wanted if flag not in ALL_FLAGS]
         if unknown:
             raise ConfigError(f"update flag {unknown[0]!r} is not known; allowed: {', '.join(ALL_FLAGS)}")
@@ -326,9 +326,9 @@ class Market(threading.Thread):
         waiter = _Waiter(set(wanted))
         if not waiter.missing:
             return True
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout
         if self.ident is not None:
-            self._started_up.wait(timeout_s)  # just started
+            self._started_up.wait(timeout)  # just started
         loop = self._loop
         if loop is None:
             return False
@@ -416,7 +416,8 @@ class Market(threading.Thread):
     def on_top(self, top: TopOfBook) -> None:
         """Take one top of book, in the market's loop: the hot path."""
         is_live = self._was_live
-        if top.from_book or (is_live and self._takes_tops):
+        # A ready-made top is no price without a sound book; a book that is behind one is none either.
+        if (is_live and self._takes_tops) if not top.from_book else not (is_live and top.is_behind):
             self._price_seq = seq = self._price_seq + 1
             bid, ask = top.bid, top.ask
             self.price = price = Price(

@@ -20,7 +20,8 @@ STALE: Verdict = "stale"
 class TopOfBook(msgspec.Struct, frozen=True, gc=False):
     """Best bid and ask of one book after one message; ``None`` where a side is empty.
 
-    ``from_book`` tells a verified L2 book from a top that the venue sent ready-made.
+    ``from_book`` tells a verified L2 book from a top that the venue sent ready-made; ``is_behind``
+    that the book is sound, but a ready-made top that came before is newer.
     """
 
     inst_id: str
@@ -31,6 +32,7 @@ class TopOfBook(msgspec.Struct, frozen=True, gc=False):
     ts_event: int
     ts_recv: int
     from_book: bool = True
+    is_behind: bool = False
 
 
 class BookStale(msgspec.Struct, frozen=True, gc=False):

@@ -85,11 +85,11 @@ class _BookState:
     __slots__ = (
         "book",
         "channel",
+        "has_newer_top",
         "is_crossed",
         "last_prev",
         "last_seq",
         "newer_seq",
-        "newer_top",
         "plain_seq",
         "proved",
         "watch",
@@ -104,7 +104,7 @@ class _BookState:
         self.last_prev: int | None = None
         self.plain_seq: int | None = None  # ``last_seq`` while the book is live and the chain its only proof
         self.is_crossed = False  # in doubt for no other reason: the chain still holds
-        self.newer_top: TopOfBook | None = None  # ready-made, of a later seqId than the book had then
+        self.has_newer_top = False  # a ready-made one came, of a later seqId than the book had then
         self.newer_seq = 0
 
 
@@ -291,7 +291,7 @@ class OkexPublicProtocol:
         if action == _SNAPSHOT:
             state.book.clear()
             state.proved = ChecksumBook() if isinstance(data, TextBookData) else None
-            state.newer_top = None  # of a line of seqIds that may have ended
+            state.has_newer_top = False  # of a line of seqIds that may have ended
             state.is_crossed = False
             watch.accept()
         elif not (watch.is_live or state.is_crossed):
@@ -332,21 +332,26 @@ class OkexPublicProtocol:
             state.is_crossed = False
             state.watch.accept()
         state.plain_seq = seq if book is state.book else None
-        self._events.append(TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv))
-        if state.newer_top is not None:
-            self._repeat_newer(state, data)
+        ts_event = data.ts * NS_PER_MS
+        if state.has_newer_top and self._take_behind(state, data):
+            self._events.append(
+                TopOfBook(inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv, True, True)
+            )
+            return
+        self._events.append(TopOfBook(inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv))
 
-    def _repeat_newer(self, state: _BookState, data: BookData | TextBookData) -> None:
-        """Let a ready-made top have the last word over a book message that was made before it.
+    @staticmethod
+    def _take_behind(state: _BookState, data: BookData | TextBookData) -> bool:
+        """Tell whether a ready-made top that came before is newer than this book message.
 
         ``books`` is made every 100 ms and may be overtaken by ``bbo-tbt``, so the price would go back
-        for as long. Once is enough: the next book message is 100 ms newer.
+        for as long. Told once: the next book message is 100 ms newer.
         """
+        state.has_newer_top = False
         seq, prev = data.seqId, data.prevSeqId
-        is_reset = prev is not None and seq is not None and seq < prev
-        if state.newer_top is not None and seq is not None and seq < state.newer_seq and not is_reset:
-            self._events.append(state.newer_top)
-        state.newer_top = None
+        if seq is None or seq >= state.newer_seq:
+            return False
+        return prev is None or seq >= prev  # else the line of seqIds began anew: smaller is newer
 
     def _is_unchained_legal(self, state: _BookState, data: BookData | TextBookData, ts_recv: int) -> bool:
         """Judge an update whose prevSeqId is not the last seqId; ``True`` when it may be applied."""
@@ -395,7 +400,7 @@ class OkexPublicProtocol:
         top = TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv, False)
         self._events.append(top)
         if state is not None and data.seqId is not None:
-            state.newer_top, state.newer_seq = top, data.seqId
+            state.has_newer_top, state.newer_seq = True, data.seqId
 
     def _doubt(self, state: _BookState, reason: str, ts_recv: int) -> None:
         stale = state.watch.doubt(reason, ts_recv)
