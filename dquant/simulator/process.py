@@ -262,12 +262,15 @@ async def _serve(options: SimulateOptions) -> int:
     stop = asyncio.Event()
     told = 0
 
-    def note(event: dict[str, Any]) -> None:
+    def count() -> None:
         nonlocal told
-        _say(options, event, stop)
         told += 1
         if told == options.count:
             stop.set()
+
+    def note(event: dict[str, Any]) -> None:
+        _say(options, event, stop)
+        count()
 
     ports = {"okex": options.okex_port, "bitmex": options.bitmex_port, "control": options.control_port}
     simulated = SimulatedVenues(
@@ -296,6 +299,7 @@ async def _serve(options: SimulateOptions) -> int:
         watcher = asyncio.create_task(_watch(options.parent_pid, stop), name="simulator-parent-watch")
     try:
         _introduce(options, addresses(simulated.base, options.accounts), stop)
+        count()  # where the venues are is the first record
         for scenario in options.scenarios:
             simulated.play(load_scenario(scenario))
         await simulated.run(stop, options.duration_s)

@@ -313,7 +313,7 @@ def test_frozen_book_leaves_the_other_channels_of_its_market_alive(rig: Rig, ven
     try:
         venues.inject("okex", "freeze", inst_id=market.price.inst_id)
         rig.log.wait(lambda: len(marks) > 2)
-        assert not market.update(["ticker"], timeout_s=0.05)
+        assert not market.update(["ticker"], timeout=0.05)
         assert market.update(["mark"])
         assert market.get_depth() is None
         assert rig.screen.legs["a"].reason == "silent for 1 s"

@@ -79,7 +79,7 @@ def test_update_waits_for_each_kind(venues: Any, make_market: MakeMarket) -> Non
     kinds: set[str] = set()
     market.register_callbacks({"event": lambda event: kinds.add(type(event).__name__)})
 
-    assert market.update(["ticker", "depth", "trade", "mark", "index"], timeout_s=10.0)
+    assert market.update(["ticker", "depth", "trade", "mark", "index"], timeout=10.0)
     assert {"TopOfBook", "Trade", "MarkPrice", "IndexPrice"} <= kinds
     assert market.update([])
     assert market._waiters == []
@@ -89,7 +89,8 @@ def test_update_that_times_out_leaves_no_waiter(venues: Any, make_market: MakeMa
     market = make_market(venues)
     assert market.update(["ticker"])
 
-    assert not market.update(["stats"], timeout_s=0.05)  # a channel that nobody subscribed
+    assert not market.update(["stats"], timeout=0.05)  # a channel that nobody subscribed
+    assert market.update("ticker", timeout=10.0)
     assert market.update(["ticker"])  # the loop has taken the request to forget before this one
     assert market._waiters == []
 
@@ -112,13 +113,13 @@ def test_ready_made_top_is_fresh_for_the_ticker_but_no_fresh_depth(
     woken: list[str] = []
     original = market._wake
     market._wake = lambda flags: (woken.append("".join(sorted(flags))), original(flags))  # type: ignore[assignment,func-returns-value,method-assign,misc]
-    assert not market.update(["stats"], timeout_s=0.3)
+    assert not market.update(["stats"], timeout=0.3)
     assert {"ticker", "depthticker"} <= set(woken)
 
 
 def test_update_right_after_start_waits_for_the_loop(venues: Any, make_market: MakeMarket) -> None:
     market = make_market(venues, is_started=False)
-    assert not market.update(["ticker"], timeout_s=0.05)
+    assert not market.update(["ticker"], timeout=0.05)
     market.start()
     assert market.update(["ticker"])
 
@@ -127,7 +128,7 @@ def test_update_ends_when_the_market_does(venues: Any, make_market: MakeMarket) 
     market = make_market(venues)
     assert market.update(["ticker"])
     answers: list[bool] = []
-    waiting = threading.Thread(target=lambda: answers.append(market.update(["stats"], timeout_s=30.0)))
+    waiting = threading.Thread(target=lambda: answers.append(market.update(["stats"], timeout=30.0)))
     waiting.start()
     while not market._waiters:
         time.sleep(0.001)
@@ -328,7 +329,7 @@ def test_channel_asked_for_before_the_start_is_subscribed(
     market.sub_channel("no-such-channel")
     market.start()
 
-    assert market.update(["stats", "ticker"], timeout_s=10.0)  # the refused one costs nobody else anything
+    assert market.update(["stats", "ticker"], timeout=10.0)  # the refused one costs nobody else anything
 
 
 def test_swap_brings_funding_and_its_index(venues: Any, make_market: MakeMarket) -> None:
@@ -336,7 +337,7 @@ def test_swap_brings_funding_and_its_index(venues: Any, make_market: MakeMarket)
     got: list[Any] = []
     market.register_callbacks({"event": got.append})
 
-    assert market.update(["ticker", "funding", "index", "mark"], timeout_s=10.0)
+    assert market.update(["ticker", "funding", "index", "mark"], timeout=10.0)
     assert next(event for event in got if isinstance(event, IndexPrice)).inst_id == "BTC-USD"
     assert market.instrument is not None
     assert (market.instrument.inst_id, market.instrument.kind) == ("BTC-USD-SWAP", "swap")

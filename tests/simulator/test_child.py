@@ -155,8 +155,8 @@ def test_it_ends_by_itself_after_its_duration():
     assert err == ""
 
 
-def test_it_ends_by_itself_after_so_many_events():
-    with simulate("--json", "--count", "1") as process:
+def test_it_ends_by_itself_after_so_many_records():
+    with simulate("--json", "--count", "2") as process:  # the first says where they are
         assert process.stdout is not None
         control = json.loads(process.stdout.readline())["control"]
         body = json.dumps({"venue": "okex", "fault": "drop"}).encode()
