@@ -169,6 +169,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             one.add_argument(
                 "--without-alias", action="store_true", help="OKX instruments carry no alias any more"
             )
+            one.add_argument(
+                "--okex-connects-per-second",
+                type=_at_least(-1, int),
+                default=0,
+                metavar="N",
+                help="new websockets that OKX takes in a second: 3 is the venue's limit (default: no limit)",
+            )
     options, more = parser.parse_known_args(argv)
     if options.verb == "monitor":
         # argparse takes the channels before an option and leaves those after it.

@@ -80,6 +80,7 @@ class SimulateOptions:
         start_ns: Virtual time at the start, ns since the Unix epoch; None is now.
         speed: Virtual seconds in a real second; 0 only moves by the control door.
         has_alias: Whether OKX instruments carry ``alias``.
+        okex_connects_per_second: New websockets that OKX takes in a second from everybody; 0 is no limit.
         duration_s: Ends by itself after this many real seconds; None runs until stopped.
         count: Ends by itself after this many events of note; None runs until stopped.
         as_json: JSON lines instead of a page to read.
@@ -98,6 +99,7 @@ class SimulateOptions:
     start_ns: int | None = None
     speed: float = 1.0
     has_alias: bool = True
+    okex_connects_per_second: int = 0
     duration_s: float | None = None
     count: int | None = None
     as_json: bool = False
@@ -134,6 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list-scenarios", action="store_true", help="explain the shipped scenarios and end")
     parser.add_argument("--without-alias", action="store_true", help="OKX instruments carry no alias")
+    parser.add_argument(
+        "--okex-connects-per-second", type=int, default=0, metavar="N", help="the venue's is 3 (no limit)"
+    )
 
 
 def options_from(args: argparse.Namespace) -> SimulateOptions:
@@ -169,6 +174,7 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         start_ns=start_ns,
         speed=args.speed,
         has_alias=not args.without_alias,
+        okex_connects_per_second=args.okex_connects_per_second,
         duration_s=getattr(args, "duration", None),
         count=getattr(args, "count", None),
         as_json=bool(getattr(args, "json", False)),
@@ -256,7 +262,11 @@ async def _serve(options: SimulateOptions) -> int:
     okex_keys = [(account_name(number), keys_of(number)["okex"]) for number in range(1, options.accounts + 1)]
     secrets = [Secrets(k["apiKey"], k["secret"], k["passphrase"], name) for name, k in okex_keys]
     venues: list[Venue] = [
-        OkexServer(flow, secrets, OkexOptions(has_alias=options.has_alias)),
+        OkexServer(
+            flow,
+            secrets,
+            OkexOptions(has_alias=options.has_alias, connections_per_second=options.okex_connects_per_second),
+        ),
         BitmexServer(flow, accounts=bitmex_accounts(options.accounts)),
     ]
     stop = asyncio.Event()
