@@ -21,6 +21,7 @@ from dquant.util import proxy_for
 
 # The largest message there is: BitMEX's partial of a full book was 709 KB in 2021.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+TOO_LONG = f"{{}}: a message of more than {MAX_MESSAGE_BYTES} bytes"
 CLOSE_TIMEOUT_S = 0.5
 
 Transport = Literal["auto", "picows", "websockets"]
@@ -89,6 +90,9 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
             kind = frame.msg_type
             try:
                 if kind == text_frame and frame.fin:
+                    if frame.payload_size > MAX_MESSAGE_BYTES:
+                        # picows hangs up over it, and may still hand over what it had read by then.
+                        raise MarketUnreachable(TOO_LONG.format(url))
                     on_text(frame.get_payload_as_bytes())
                 elif kind in (text_frame, continued):
                     self._receive_part(frame)
@@ -104,7 +108,7 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
         def _receive_part(self, frame: picows.WSFrame) -> None:
             self._parts.append(frame.get_payload_as_bytes())
             if sum(map(len, self._parts)) > MAX_MESSAGE_BYTES:
-                raise MarketUnreachable(f"{url}: a message of more than {MAX_MESSAGE_BYTES} bytes")
+                raise MarketUnreachable(TOO_LONG.format(url))
             if frame.fin:
                 whole, self._parts = b"".join(self._parts), []
                 on_text(whole)
