@@ -430,6 +430,14 @@ def test_the_exit_code_of_test_is_that_of_the_first_failure(ready: Checkout) -> 
     assert ready.run("test", ruff_exit="4", mypy_exit="3").returncode == 4
 
 
+def test_what_failed_in_the_suite_is_run_once_more_alone_and_decides(ready: Checkout) -> None:
+    done = ready.run("test", pytest_exit="1")
+    assert done.returncode == 1
+    assert ran(done)[-2:] == ["pytest -n 2", "pytest --last-failed --last-failed-no-failures none"]
+    assert "failed: pytest" in done.stderr
+    assert ran(ready.run("test", "-q", pytest_exit="1"))[-1] == "pytest -q"
+
+
 def test_an_environment_with_the_tools_of_the_tests_keeps_them(ready: Checkout) -> None:
     assert ready.run("test").returncode == 0
     (ready.root / "requirements.lock").write_text("# another\n")
