@@ -416,8 +416,9 @@ class Market(threading.Thread):
     def on_top(self, top: TopOfBook) -> None:
         """Take one top of book, in the market's loop: the hot path."""
         is_live = self._was_live
-        # A ready-made top is no price without a sound book; a book that is behind one is none either.
-        if (is_live and self._takes_tops) if not top.from_book else not (is_live and top.is_behind):
+        # A ready-made top is a price beside a sound book only; a book behind such a top heals, no more.
+        is_price = not (is_live and top.is_behind) if top.from_book else is_live and self._takes_tops
+        if is_price:
             self._price_seq = seq = self._price_seq + 1
             bid, ask = top.bid, top.ask
             self.price = price = Price(
