@@ -53,6 +53,10 @@ class Controlled(Protocol):
     players: list[ScenarioPlayer]
 
     @property
+    def bad_requests(self) -> int:
+        """How many requests ended in the middle, or were no HTTP."""
+
+    @property
     def venues(self) -> Mapping[str, Venue]:
         """The venues by name."""
 
@@ -104,8 +108,8 @@ class ControlDoor:
             return _json(self.inject(asked) if request.path == "/fault" else self.set_scenario(asked))
         except (ValueError, RecursionError, ConfigError) as exc:
             return _json({"error": str(exc)}, 400)
-        except ConnectionResetError:  # gone in the middle of its own body: nobody to answer
-            return web.Response(status=400)
+        except (ConnectionResetError, web.RequestPayloadError):  # a body that breaks off, or is no body
+            return _json({"error": "the body cannot be read"}, 400)
 
     def inject(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Put a fault into effect, or lift what is in effect (``clear``, perhaps of one ``kind``).
@@ -267,6 +271,7 @@ class ControlDoor:
             "speed": controlled.clock.speed,
             "seed": controlled.flow.seed,
             "slow_clients": controlled.slow_clients,
+            "bad_requests": controlled.bad_requests,
             "venues": venues,
         }
 

@@ -11,6 +11,7 @@ share a machine.
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from random import Random
 from typing import Any
 
 from aiohttp import WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator.clock import VirtualClock
@@ -42,6 +44,25 @@ CLOSE_TIMEOUT_S = 1.0
 REQUEST_LIMIT = 1024 * 1024  # bytes of one message or body
 
 Note = Callable[[dict[str, Any]], None]
+
+# What clients do wrong on the way to us: oversized headers, broken chunks, hanging up in the middle.
+_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+
+
+class _OwnErrors(logging.LoggerAdapter[logging.Logger]):
+    """A log for aiohttp: what a client did wrong is counted, only what is ours comes with its traceback."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__(logger, {})
+        self.bad_requests = 0
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
+        """Log an exception that ended a request, unless it is the client's."""
+        if isinstance(exc_info, _CLIENT_ERRORS):
+            self.bad_requests += 1
+            self.debug("%s: %s", msg, type(exc_info).__name__)
+            return
+        super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 class Socket:
@@ -136,6 +157,7 @@ class SimulatedVenues:
         self.venues = {venue.name: venue for venue in venues}
         self.ports = dict(ports or {})
         self.slow_clients = 0
+        self._log = _OwnErrors(logging.getLogger("dquant.simulator.http"))
         self.players: list[ScenarioPlayer] = []
         self._host = host
         self._note = note or (lambda _event: None)
@@ -148,6 +170,11 @@ class SimulatedVenues:
     def host(self) -> str:
         """Where clients on this machine find it."""
         return "127.0.0.1" if ipaddress.ip_address(self._host).is_unspecified else self._host
+
+    @property
+    def bad_requests(self) -> int:
+        """How many requests ended in the middle, or were no HTTP."""
+        return self._log.bad_requests
 
     def base(self, name: str) -> str:
         """Return the HTTP address of a venue or of ``control``."""
@@ -205,7 +232,8 @@ class SimulatedVenues:
             await runner.cleanup()
 
     async def _listen(self, name: str, handler: Callable[[web.BaseRequest], Any]) -> None:
-        runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=CLOSE_TIMEOUT_S)
+        server = web.Server(handler, access_log=None, logger=self._log)
+        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_TIMEOUT_S)
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, self._host, self.ports.get(name, 0), reuse_address=True)
@@ -310,7 +338,8 @@ class SimulatedVenues:
                 return await self._converse(venue, request)
             try:
                 return await self._answer(venue, request)
-            except ConnectionResetError:  # gone in the middle of its own body: nobody to answer
+            except _CLIENT_ERRORS:  # a body that breaks off, or is not what its headers say
+                self._log.bad_requests += 1
                 return web.Response(status=400)
 
         return handle
@@ -359,6 +388,10 @@ class SimulatedVenues:
             sender.add_done_callback(socket.sender_ended)
             self._hand_over(venue, socket, time.monotonic_ns())
             await self._read(venue, socket)
+        except ConnectionError:
+            self._log.bad_requests += 1
+            if sender is None:  # hung up in the middle of the handshake
+                return web.Response(status=400)
         finally:
             self._sockets[venue.name].pop(accepted.conn_id, None)
             venue.disconnected(accepted)

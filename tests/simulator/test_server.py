@@ -325,6 +325,38 @@ async def test_a_client_that_goes_in_the_middle_of_its_body_leaves_no_traceback(
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
+HANDSHAKE = (
+    "GET {} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("door", "request_text"),
+    [
+        ("okex", "GET / HTTP/1.1\r\nHost: x\r\nX: " + "a" * 20_000 + "\r\n\r\n"),
+        ("okex", "GET /" + "a" * 20_000 + " HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("okex", "GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("okex", "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"),
+        ("okex", "POST /x HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab"),
+        ("control", "POST /fault HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab"),
+        ("okex", HANDSHAKE.format("/ws/v5/public")),  # and gone before the answer
+        ("bitmex", HANDSHAKE.format("/realtime")),
+    ],
+)
+async def test_what_is_no_request_is_counted_and_leaves_no_traceback(stand, caplog, door, request_text):
+    host, port = stand.venues.base(door).removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_text.encode())
+    if "websocket" in request_text:
+        writer.transport.abort()
+    else:
+        assert b"400" in await reader.read(20)
+        writer.close()
+    await stand.wait(lambda state: door == "control" or state["bad_requests"] > 0)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 async def test_a_client_that_does_not_read_is_hung_up_on_and_counted(stand, monkeypatch):
     monkeypatch.setattr(server, "QUEUE_LIMIT", 100_000)
     async with stand.okex(max_queue=1) as ws:
