@@ -73,16 +73,13 @@ class BitmexRest:
 
     def answer(self, request: RestRequest, now_ns: int, real_ns: int) -> RestAnswer:
         """Answer one request: first who asks, then whether too often, then what."""
-        route = (request.method, request.path.removeprefix(PREFIX))
-        if request.path != PREFIX and not request.path.startswith(f"{PREFIX}/"):
-            route = (request.method, "nowhere")
+        route = _route(request)
         try:
             account = self._who(request)
         except AuthRefused as exc:
             headers, _wait = self._stranger.spend(route, now_ns, real_ns)
             return self._say(exc.status, self.error_body(exc.message), headers)
-        budget = self._stranger if account is None else self._budget(account.number)
-        headers, wait_s = budget.spend(route, now_ns, real_ns)
+        headers, wait_s = self._spend(route, account, now_ns, real_ns)
         if wait_s is not None:
             message = f"Rate limit exceeded, retry in {wait_s} seconds."
             return self._say(429, self.error_body(message, "RateLimitError"), headers)
@@ -92,6 +89,20 @@ class BitmexRest:
             return self._say(exc.status, self.error_body(exc.message, exc.name, exc.details), headers)
         except AuthRefused as exc:
             return self._say(exc.status, self.error_body(exc.message), headers)
+
+    def count(self, request: RestRequest, now_ns: int, real_ns: int) -> Mapping[str, str]:
+        """Count a request that is shed (section 5.7); return the headers that tell of the limits."""
+        try:
+            account = self._who(request)
+        except AuthRefused:
+            account = None
+        return self._spend(_route(request), account, now_ns, real_ns)[0]
+
+    def _spend(
+        self, route: tuple[str, str], account: BitmexAccount | None, now_ns: int, real_ns: int
+    ) -> tuple[Mapping[str, str], int | None]:
+        budget = self._stranger if account is None else self._budget(account.number)
+        return budget.spend(route, now_ns, real_ns)
 
     def _budget(self, account: int) -> Budget:
         per_minute = max(ACCOUNT_PER_MINUTE, self._per_minute)
@@ -105,7 +116,7 @@ class BitmexRest:
             return None
         side = self._venue.private
         target = request.target or request.path
-        key = side.keys.check(credentials, request.method, target, request.body, self._venue.expiry_clock_s())
+        key = side.keys.check(credentials, request.method, target, request.body, self._venue.clock_s())
         route = request.path.removeprefix(PREFIX)
         if request.method != "GET" and route.startswith(("/order", "/position")):
             is_cancel = request.method == "DELETE" or route == "/order/cancelAllAfter"
@@ -217,6 +228,12 @@ class BitmexRest:
         if market is None or market.contract.fixed["rootSymbol"] != root:
             return False
         return series in ("", "perpetual" if market.contract.expiry is None else "quarterly")
+
+
+def _route(request: RestRequest) -> tuple[str, str]:
+    """Return method and path below ``/api/v1``."""
+    is_ours = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
+    return request.method, request.path.removeprefix(PREFIX) if is_ours else "nowhere"
 
 
 def _sorted(body: Any) -> Any:

@@ -181,6 +181,10 @@ class BitmexServer:
             return self.rest.overloaded()
         return self.rest.answer(request, self.now_ns, self.real_ns)
 
+    def count_request(self, request: RestRequest, now_ns: int) -> Mapping[str, str]:
+        """Count a request that a fault refuses; return the headers that tell of the limits."""
+        return self.rest.count(request, now_ns, self.real_ns)
+
     def truth(self) -> dict[str, Any]:
         """Return the true top of book of each contract."""
         return {symbol: true_top(market.market) for symbol, market in self.markets.items()}
@@ -240,10 +244,10 @@ class BitmexServer:
             AuthRefused: Key, time or signature are not right.
 
         """
-        return self.private.keys.check_websocket(credentials, self.expiry_clock_s()).account
+        return self.private.keys.check_websocket(credentials, self.clock_s()).account
 
-    def expiry_clock_s(self) -> int:
-        """Return the time, s, that ``expires`` is held against.
+    def clock_s(self) -> int:
+        """Return the time, s, that answers are dated with and ``expires`` is held against.
 
         It is the venue's clock, but it does not run ahead where that is stepped or sped up: clients sign with
         clocks of their own, and none of them could trade any more.

@@ -189,6 +189,14 @@ class OkexServer:
         """Return the open connections."""
         return list(self._connections.values())
 
+    def count_request(self, request: RestRequest, now_ns: int) -> dict[str, str]:
+        """Return the headers of a request that a fault refuses: OKX tells of no limits in them."""
+        return {}
+
+    def clock_s(self) -> int:
+        """Return the time that answers are dated with, s."""
+        return self.request_ms() // 1000
+
     # What connections ask
 
     def request_ms(self, now_ns: int | None = None) -> int:

@@ -2,10 +2,12 @@
 
 In: a venue, a request, both times. Out: the venue's own answer, or that of the fault in this venue's words.
 Written from the fact sheets: OKX sections 7 and 10 (50011, 50001, 50004), BitMEX sections 5.6 and 5.7 (load
-shedding lets cancels through and hangs up; a 502 is HTML and leaves the outcome open).
+shedding lets cancels through, counts against the limits and hangs up; a 502 is HTML and leaves the outcome
+open).
 """
 
 import json
+from collections.abc import Mapping
 
 from dquant.constants import NS_PER_S
 from dquant.simulator.faults import Fault
@@ -40,7 +42,8 @@ def answer_with_faults(venue: Venue, request: RestRequest, now_ns: int, real_ns:
     venue.counters[f"fault_{fault.kind}"] += 1
     if fault.kind in ("timeout", "lost_answer") and fault.done:
         venue.answer(request, now_ns)
-    return _spoilt(venue.name, fault, now_ns)
+    limits = venue.count_request(request, now_ns) if fault.kind == "overloaded" else {}
+    return _spoilt(venue.name, fault, now_ns, limits)
 
 
 def _is_exempt(request: RestRequest) -> bool:
@@ -49,7 +52,7 @@ def _is_exempt(request: RestRequest) -> bool:
     return request.method == "DELETE" or request.path.endswith("/order/cancelAllAfter") or closes
 
 
-def _spoilt(venue: str, fault: Fault, now_ns: int) -> RestAnswer:
+def _spoilt(venue: str, fault: Fault, now_ns: int, limits: Mapping[str, str]) -> RestAnswer:
     if fault.kind == "lost_answer":
         return RestAnswer(502, b"", is_lost=True)
     if fault.kind == "timeout":
@@ -57,7 +60,7 @@ def _spoilt(venue: str, fault: Fault, now_ns: int) -> RestAnswer:
             return _envelope(venue, 400, "50004", _OKEX_TIMEOUT)
         return RestAnswer(502, _BAD_GATEWAY, {"Connection": "close"}, "text/html")
     if fault.kind == "overloaded":
-        return _envelope(venue, 503, *_OVERLOADED[venue], {"Connection": "close"})
+        return _envelope(venue, 503, *_OVERLOADED[venue], {**limits, "Connection": "close"})
     seconds = max(1, int(fault.seconds))
     code, words = _TOO_MANY[venue]
     headers = {"Retry-After": str(seconds)}

@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from email.utils import formatdate
 from random import Random
 from typing import Any
 
@@ -367,7 +368,9 @@ class SimulatedVenues:
             await asyncio.sleep(answer.delay_ns / NS_PER_S)
         if answer.is_lost and request.transport is not None:
             request.transport.abort()
-        headers = {**answer.headers, "Content-Type": answer.content_type}
+        # A client measures its clock against this header (BitMEX section 8).
+        date = formatdate(venue.clock_s(), usegmt=True)
+        headers = {**answer.headers, "Content-Type": answer.content_type, "Date": date}
         return web.Response(status=answer.status, body=answer.body, headers=headers)
 
     async def _converse(self, venue: Venue, request: web.BaseRequest) -> web.StreamResponse:

@@ -116,6 +116,12 @@ class Venue(Protocol):
     def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
         """Answer a REST request."""
 
+    def count_request(self, request: RestRequest, now_ns: int) -> Mapping[str, str]:
+        """Count a request that a fault refuses against its limits; return the headers that tell of them."""
+
+    def clock_s(self) -> int:
+        """Return the venue's own clock, s: what its answers are dated with and requests are held against."""
+
     def truth(self) -> dict[str, Any]:
         """Return the true tops of book: ``{inst_id: {bid, bid_amount, ask, ask_amount}}``."""
 

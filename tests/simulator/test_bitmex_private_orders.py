@@ -275,6 +275,21 @@ def test_load_shedding_lets_cancels_and_a_plain_close_through(bitmex):
     assert [row["orderQty"] for row in bitmex.ask("GET", "/order")[1]] == [300, 100, 300]
 
 
+def test_a_request_that_is_shed_counts_against_the_limits(bitmex_at):
+    """Section 5.7; recorded answers of 503 carry the headers of the limits."""
+    bench = bitmex_at(2026, 7, 1, 16, rest_per_minute=120)
+    bench.venue.faults.inject("overloaded", {"count": 11}, bench.real_ns)
+    body = b'{"symbol":"XBTUSD","orderQty":100}'
+    path = "/api/v1/order"
+    asked = RestRequest("POST", path, {}, body, bench.signed("POST", path, body), path)
+    first, *_rest, last = [
+        answer_with_faults(bench.venue, asked, bench.now_ns, bench.real_ns) for _ in range(11)
+    ]
+    assert (first.status, first.headers["x-ratelimit-remaining"]) == (503, "119")
+    assert (last.status, last.headers["x-ratelimit-remaining-1s"]) == (503, "0")
+    assert bench.ask("POST", "/order", {"symbol": "XBTUSD", "orderQty": 100})[0] == 429
+
+
 # Amends, section 5.4
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -284,6 +285,15 @@ async def test_refuse_answers_503_for_a_while(stand):
                     return
             except InvalidStatus:
                 await asyncio.sleep(0.05)
+
+
+async def test_answers_are_dated_by_the_venues_own_clock(stepped):
+    """A client that corrects its clock by the header signs in time, whatever the venue's clock says."""
+    await stepped.control("/fault", venue="bitmex", fault="skew", seconds=100)
+    for venue, path in (("okex", "/api/v5/public/time"), ("bitmex", "/api/v1")):
+        async with stepped.session.get(stepped.venues.base(venue) + path) as answer:
+            dated = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        assert dated - START // 1_000_000_000 == (100 if venue == "bitmex" else 0)
 
 
 async def test_notice_then_close(stand):
