@@ -20,6 +20,7 @@ from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.venue import RestRequest
 
 _WINDOW_MS = 30_000
+_SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
 
 
@@ -66,11 +67,12 @@ def check_login(arg: Any, keys: KeyRing, now_ms: int) -> Secrets:
     if arg.get("passphrase") != secrets.passphrase:
         raise LoginRejected("60024")
     timestamp = arg.get("timestamp")
-    if type(timestamp) is int:
+    if type(timestamp) in (int, float):
         timestamp = str(timestamp)  # OKX's own SDK sends a number
-    if not isinstance(timestamp, str) or not timestamp.isascii() or not timestamp.isdecimal():
+    # Seconds, and clients that follow the guide's example (the clock's ms through 1000) send a fraction too.
+    if not isinstance(timestamp, str) or not _SECONDS.fullmatch(timestamp):
         raise LoginRejected("60004")
-    if len(timestamp) > 12 or abs(int(timestamp) * 1000 - now_ms) > _WINDOW_MS:
+    if abs(float(timestamp) * 1000 - now_ms) > _WINDOW_MS:
         raise LoginRejected("60006")
     expected = sign(secrets.secret, f"{timestamp}GET/users/self/verify")
     given = arg.get("sign")

@@ -245,9 +245,11 @@ def test_a_login_opens_private_channels_once(okex, frames, recorded):
     assert again["code"] == "60031"
 
 
-def test_a_login_may_say_its_time_as_a_number_as_the_sdk_of_the_venue_does(okex, frames):
+@pytest.mark.parametrize("timestamp", [1795305600, "1795305600.25", 1795305600.25])
+def test_a_login_says_its_time_in_one_of_the_ways_clients_do(okex, frames, timestamp):
+    """The venue's own SDK sends a number; its guide's example is the clock's milliseconds through 1000."""
     connection = okex.connect("private")
-    connection.receive_text(json.dumps({"op": "login", "args": [login(timestamp=1795305600)]}), okex.real_ns)
+    connection.receive_text(json.dumps({"op": "login", "args": [login(timestamp=timestamp)]}), okex.real_ns)
     assert frames(connection)[0]["event"] == "login"
 
 
@@ -264,6 +266,7 @@ def test_a_fee_tier_is_asked_for_after_the_login(okex, frames):
         (login(apiKey="other"), "60005"),
         (login(passphrase="other"), "60024"),
         (login(timestamp="soon"), "60004"),
+        (login(timestamp="2026-11-21T16:00:00.000Z"), "60004"),
         (login(timestamp="1795305500"), "60006"),
         (login(secret="other"), "60007"),
         ({**login(), "sign": None}, "60007"),
