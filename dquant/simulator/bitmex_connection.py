@@ -26,7 +26,7 @@ HELP = {
     "ops": ["authKeyExpires", "cancelAllAfter", "subscribe", "unsubscribe"],
     "subscribe": 'To subscribe, send: {"op": "subscribe", "args": [subscriptionTopic, ...]}.',
     "subscriptionSubjects": {
-        "authenticationRequired": list(tables.PRIVATE_TABLES),
+        "authenticationRequired": sorted(PRIVATE_TYPES),
         "public": sorted(tables.TYPES),
     },
 }
@@ -34,6 +34,11 @@ HELP = {
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _without_wildcard(topic: str) -> str:
+    """Return a topic without ``:*``: the venue's own JavaScript client asks for ``margin:*``."""
+    return topic.removesuffix(":*")
 
 
 class Exchange(Protocol):
@@ -186,7 +191,8 @@ class BitmexConnection:
         else:
             self.send(tables.encode({**answer, "request": request}))
 
-    def _subscribe(self, topic: str, request: Any) -> None:
+    def _subscribe(self, asked: str, request: Any) -> None:
+        topic = _without_wildcard(asked)
         table, colon, symbol = topic.partition(":")
         if table in tables.PRIVATE_TABLES and self.account is None:
             notes = f"Account-locked tables include the following: {','.join(tables.PRIVATE_TABLES)}"
@@ -203,17 +209,18 @@ class BitmexConnection:
             if early is not None:
                 self.send(early)
             self.topics[topic] = None
-            self.send(tables.ack("subscribe", topic, request))
+            self.send(tables.ack("subscribe", asked, request))
             self._venue.open_topic(self, topic)
 
-    def _unsubscribe(self, topic: str, request: Any) -> None:
+    def _unsubscribe(self, asked: str, request: Any) -> None:
+        topic = _without_wildcard(asked)
         if topic not in self.topics:
             see = f"Please see the documentation at {tables.SHEET_URL}."
-            self._refuse(400, f"Not subscribed to {topic[:64]}. {see}", request)
+            self._refuse(400, f"Not subscribed to {asked[:64]}. {see}", request)
             return
         del self.topics[topic]
         self._venue.close_topic(self, topic)
-        self.send(tables.ack("unsubscribe", topic, request))
+        self.send(tables.ack("unsubscribe", asked, request))
 
     def _refuse(self, status: int, message: str, request: Any, meta: tables.Row | None = None) -> None:
         self.send(tables.error(status, message, request, meta))

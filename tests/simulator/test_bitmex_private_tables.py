@@ -208,6 +208,36 @@ def test_partials_declare_keys_and_types_of_2026(bitmex):
         assert real["types"].items() <= partials[table]["types"].items()
 
 
+def test_every_table_that_the_help_names_is_served_without_a_symbol_and_with_a_star(bitmex):
+    """The venue's JavaScript client reads the help first, then asks for ``margin:*``."""
+    status, told = bitmex.ask("GET", "/schema/websocketHelp")
+    names = [name for names in told["subscriptionSubjects"].values() for name in names]
+    assert status == 200
+    assert set(TABLES) | {"trade", "connected"} <= set(names)
+    for suffix in ("", ":*"):
+        connection, topics = bitmex.listen(), [f"{name}{suffix}" for name in names]
+        connection.receive_text(json.dumps({"op": "subscribe", "args": topics}), 0)
+        frames = [json.loads(text) for text in connection.texts_to_send()]
+        assert [frame["subscribe"] for frame in frames if frame.get("success")] == topics
+        assert [frame["table"] for frame in frames if frame.get("action") == "partial"] == names
+    connection.receive_text(json.dumps({"op": "unsubscribe", "args": topics}), 0)
+    bitmex.place(side="Buy", ordType="Market", orderQty=100)
+    bitmex.run(200)
+    assert not [text for text in connection.texts_to_send() if "table" in json.loads(text)]
+
+
+def test_rows_of_all_symbols_come_by_a_star(bitmex):
+    connection = bitmex.listen("margin:*", "execution:*", "quote:*")
+    for symbol in ("XBTUSD", "ETHUSD"):
+        bitmex.place(symbol=symbol, side="Buy", ordType="Market", orderQty=100)
+    bitmex.run(500)
+    frames = [json.loads(text) for text in connection.texts_to_send()]
+    assert {frame["table"] for frame in frames} == {"margin", "execution", "quote"}
+    for table in ("execution", "quote"):
+        rows = [row for frame in frames if frame["table"] == table for row in frame["data"]]
+        assert {row["symbol"] for row in rows} >= {"XBTUSD", "ETHUSD"}
+
+
 def test_a_margin_row_has_the_columns_of_a_recorded_one(bitmex):
     """The venue leaves out what it has no value of; ours says two of these as zeros."""
     real = recorded("ws_margin_partial_2025.json")["data"][0]
