@@ -282,6 +282,8 @@ class BitmexAccount:
             face.text = self._end_text(event, face)
         elif isinstance(event, OrderAmended):
             kind = "Replaced"
+            if face.replaced_id:
+                facts, face.replaced_id = {"origClOrdID": face.replaced_id}, ""
         else:
             return None
         assert isinstance(event, (OrderAccepted, OrderFilled, OrderTriggered, OrderCancelled, OrderAmended))

@@ -44,6 +44,7 @@ CANCEL_TEXTS = {
     Reason.MARGIN: "Rejected: Account has insufficient Available Balance",
     Reason.LATE_REJECT: "Rejected: Order rejected by the engine",
     Reason.VENUE_CLOSED: "Canceled: Market closed",
+    Reason.LINK: "Canceled: Linked order was executed or canceled",
 }
 _PRICE_DECIMALS = 4
 _SIDES = ("Buy", "Sell")
@@ -60,6 +61,8 @@ def note_of(ask: OrderAsk, contract: BitmexContract) -> Row:
     note: Row = {"ordType": ask.ord_type, "timeInForce": ask.time_in_force}
     if ask.cl_ord_link_id:
         note["clOrdLinkID"] = ask.cl_ord_link_id
+    if ask.contingency_type:
+        note["contingencyType"] = ask.contingency_type
     if ask.exec_inst:
         note["execInst"] = ",".join(ask.exec_inst)
     if ask.display_qty is not None:
@@ -84,7 +87,7 @@ class OrderFace:
     note: Row
     cl_ord_id: str
     text: str
-    working: bool = True
+    replaced_id: str = ""  # the client's id before an amend that gave another, until that is told
     _lots: int = 0
     _over_price: Fraction = Fraction(0)
     _at_price: Fraction = Fraction(0)
@@ -139,6 +142,7 @@ def order_row(view: OrderView, face: OrderFace) -> Row:
     row |= {"currency": note["currency"], "settlCurrency": contract.fixed["settlCurrency"]}
     row |= {"ordType": note["ordType"], "timeInForce": note["timeInForce"]}
     _copy(row, note, "execInst")
+    _copy(row, note, "contingencyType")
     row["ordStatus"] = status_of(view)
     if view.triggered:
         row["triggered"] = "StopOrderTriggered"

@@ -2,7 +2,8 @@
 
 In: the parameters of ``POST /order``. Out: an ``OrderAsk`` in ticks and lots, or the venue's refusal. Who has
 the balance, what crosses and what triggers is not decided here. Written from the fact sheet, sections 5.3 and
-5.6. Iceberg quantities are taken note of and shown in full; linked orders (``contingencyType``) are refused.
+5.6, linked orders from the announcement that ``links`` names. Iceberg quantities are taken note of and shown
+in full.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from decimal import Decimal
 from dquant.simulator.bitmex_instruments import BitmexContract
 from dquant.simulator.bitmex_params import BadRequest, Params
 from dquant.simulator.flow_book import ASK, BID
+from dquant.simulator.orders import Contingency
 
 CL_ORD_ID_LIMIT, TEXT_LIMIT = 36, 255
 SIDES = {"Buy": BID, "Sell": ASK}
@@ -25,6 +27,7 @@ TRIGGERS = ("MarkPrice", "IndexPrice", "LastPrice")
 EXEC_INSTS = frozenset({POST_ONLY, REDUCE_ONLY, CLOSE, *TRIGGERS, "Fixed", "LastWithinMark"})
 TRAILING = "TrailingStopPeg"
 PEGS = ("PrimaryPeg", "MarketPeg", TRAILING)
+CONTINGENCIES = {"OneCancelsTheOther": Contingency.OCO, "OneTriggersTheOther": Contingency.OTO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class OrderAsk:
     exec_inst: tuple[str, ...] = ()
     cl_ord_id: str = ""
     cl_ord_link_id: str = ""
+    contingency_type: str = ""
     display_qty: int | None = None
     peg_type: str = ""
     peg_offset: Decimal | None = None
@@ -51,6 +55,11 @@ class OrderAsk:
     def is_stop(self) -> bool:
         """Whether it waits for a trigger."""
         return self.ord_type in STOP_TYPES
+
+    @property
+    def contingency(self) -> Contingency | None:
+        """What it means for the orders that it is linked to."""
+        return CONTINGENCIES.get(self.contingency_type)
 
     @property
     def is_close(self) -> bool:
@@ -93,8 +102,7 @@ def read_order(params: Params, contract: BitmexContract) -> OrderAsk:
         time_in_force = "ImmediateOrCancel"
     if POST_ONLY in exec_inst and (is_market or time_in_force in ("ImmediateOrCancel", "FillOrKill")):
         raise BadRequest("Invalid execInst for ordType")
-    if params.text("contingencyType"):
-        raise BadRequest("Invalid contingencyType")
+    link, contingency_type = _link(params)
     if (params.text("strategy") or "OneWay") != "OneWay":
         raise BadRequest("Invalid strategy")
     display_qty = params.whole("displayQty")
@@ -110,7 +118,8 @@ def read_order(params: Params, contract: BitmexContract) -> OrderAsk:
         stop_tick=stop_tick,
         exec_inst=exec_inst,
         cl_ord_id=cl_ord_id_of(params, "clOrdID"),
-        cl_ord_link_id=cl_ord_id_of(params, "clOrdLinkID"),
+        cl_ord_link_id=link,
+        contingency_type=contingency_type,
         display_qty=display_qty,
         peg_type=peg_type,
         peg_offset=peg_offset,
@@ -185,6 +194,16 @@ def _quantity_and_side(params: Params, contract: BitmexContract, *, is_close: bo
         raise BadRequest("Invalid orderQty")
     side = SIDES[side_text] if side_text else ASK if lots is not None and lots < 0 else BID
     return abs(lots or 0) * contract.lot, side, side_text is not None or (lots is not None and lots < 0)
+
+
+def _link(params: Params) -> tuple[str, str]:
+    """Return ``clOrdLinkID`` and ``contingencyType``; the second needs the first."""
+    link, contingency_type = cl_ord_id_of(params, "clOrdLinkID"), params.text("contingencyType") or ""
+    if contingency_type and contingency_type not in CONTINGENCIES:
+        raise BadRequest("Invalid contingencyType")
+    if contingency_type and not link:
+        raise BadRequest("Invalid clOrdLinkID")
+    return link, contingency_type
 
 
 def _peg(params: Params) -> tuple[str, Decimal | None]:

@@ -21,7 +21,7 @@ from dquant.simulator.bitmex_params import BadRequest, Params, dead_man_ms
 from dquant.simulator.bitmex_tables import Row, iso
 from dquant.simulator.exchange_faults import PLAIN_ANSWER, AnswerPlan
 from dquant.simulator.flow_book import ASK, BID
-from dquant.simulator.orders import Kind, OrderRequest, PosSide, Refused, Trigger, TriggerSource, Why
+from dquant.simulator.orders import Kind, OrderRequest, PosSide, Reason, Refused, Trigger, TriggerSource, Why
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_server import BitmexServer
@@ -47,6 +47,7 @@ _WORDS = {
     Why.TOO_MANY_ORDERS: "Too many open orders",
     Why.LEVERAGE: "Invalid leverage",
     Why.NOTHING_TO_DO: "Invalid amend: orderQty, leavesQty, price, stopPx unchanged",
+    Why.LINK: "Invalid clOrdLinkID",
     Why.FAULT: "Order rejected by the engine",
 }
 
@@ -126,7 +127,7 @@ class TradeRest:
             ask = self._trailing(ask, listed)
         elif ask.peg_type:
             ask = self._pegged(ask, listed)
-        if ask.reduces_only:
+        if ask.reduces_only and not exchange.is_asleep(account.name, ask.cl_ord_link_id, ask.contingency):
             ask = self._reducing(ask, listed, account)
         self._check_counts(ask, account)
         if not ask.reduces_only:
@@ -162,6 +163,8 @@ class TradeRest:
             reduce_only=ask.reduces_only,
             client_id=ask.cl_ord_id,
             trigger=trigger,
+            link=ask.cl_ord_link_id,
+            contingency=ask.contingency,
             expires_ns=self._now - self._now % DAY_NS + DAY_NS if is_day else None,
             note=note_of(ask, listed.contract),
         )
@@ -277,15 +280,26 @@ class TradeRest:
         face.text = f"Amended {' '.join(names)}{words}\n{face.note['text']}"
         if cl_ord_id and cl_ord_id != face.cl_ord_id:
             account.open_ids.pop(face.cl_ord_id, None)
-            face.cl_ord_id = cl_ord_id
+            face.cl_ord_id, face.replaced_id = cl_ord_id, face.cl_ord_id
         try:
-            self._side.exchange.amend(account.name, number, lots=lots, tick=tick, trigger_tick=stop_tick)
+            self._side.exchange.amend(
+                account.name,
+                number,
+                lots=lots,
+                tick=tick,
+                trigger_tick=stop_tick,
+                client_id=cl_ord_id or None,
+            )
         except Refused as exc:
             face.text, face.cl_ord_id = before
+            face.replaced_id = ""
             if before[1]:
                 account.open_ids[before[1]] = number
-            self._tell()
-            raise self._refusal(exc) from None
+            if exc.why is not Why.POST_ONLY:
+                self._tell()
+                raise self._refusal(exc) from None
+            # As a new one that would cross; what an amended one gets is not recorded.
+            self._side.exchange.cancel(account.name, number, Reason.POST_ONLY)
         if peg is not None:
             face.note["pegOffsetValue"] = float(peg)
             view = self._side.exchange.order(account.name, number)

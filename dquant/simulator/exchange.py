@@ -232,6 +232,7 @@ class Exchange(ExchangeReader):
         if not order.is_waiting:
             self._desk.matching[order.symbol].begin(self.now_ns)
             self._desk.enter(order, faults)
+        self._desk.settle_links()
         for fault in faults:
             if fault.kind == "late_reject":
                 key = ("late_reject", account, str(order.order_id))
@@ -292,6 +293,7 @@ class Exchange(ExchangeReader):
             self._desk.say_amended(order, request_id=request_id)
             if not order.is_waiting:
                 self._desk.enter(order, [])
+        self._desk.settle_links()
         return self.order(account, order_id)
 
     def cancel(self, account: str, order_id: int, reason: Reason = Reason.USER) -> OrderView:
@@ -304,7 +306,9 @@ class Exchange(ExchangeReader):
         with self._granting("cancel", account, order_id=order_id):
             order = self._open_order(self._account(account), order_id)
         self._desk.matching[order.symbol].begin(self.now_ns)
-        return self._desk.finish(order, State.CANCELLED, reason)
+        view = self._desk.finish(order, State.CANCELLED, reason)
+        self._desk.settle_links()
+        return view
 
     def cancel_all(
         self,
@@ -325,7 +329,9 @@ class Exchange(ExchangeReader):
         ]
         for name in dict.fromkeys(order.symbol for order in found):
             self._desk.matching[name].begin(self.now_ns)
-        return [self._desk.finish(order, State.CANCELLED, reason) for order in found]
+        views = [self._desk.finish(order, State.CANCELLED, reason) for order in found]
+        self._desk.settle_links()
+        return views
 
     def close_position(
         self,
@@ -460,6 +466,7 @@ class Exchange(ExchangeReader):
         if self._clearing.open_positions and now_ns - self._checked_ns >= _MARGIN_CHECK_NS:
             self._checked_ns = now_ns
             self._check_margins()
+        self._desk.settle_links()
 
     def pay_funding(self, symbol: str, rate: Decimal) -> None:
         """Exchange funding now; positive: longs pay."""
@@ -488,6 +495,7 @@ class Exchange(ExchangeReader):
         holder = self._account(account)
         for name in [coin] if coin is not None else list(holder.cash):
             self._desk.liquidate(holder, name)
+        self._desk.settle_links()
 
     # Inside
 

@@ -5,12 +5,13 @@
 
 from decimal import Decimal
 
+from dquant.simulator import links
 from dquant.simulator.accounts import Account, PositionMode, closing_side
 from dquant.simulator.clearing import Clearing
 from dquant.simulator.contract import Contract, Payoff
 from dquant.simulator.exchange_events import BalanceView, Fill, PositionView
 from dquant.simulator.order_desk import OrderDesk
-from dquant.simulator.orders import ASK, OpenLots, OrderView, PosSide, Refused, Why
+from dquant.simulator.orders import ASK, Contingency, OpenLots, OrderView, PosSide, Refused, Why
 
 
 class ExchangeReader:
@@ -70,7 +71,7 @@ class ExchangeReader:
     def open_counts(self, account: str, symbol: str) -> tuple[int, int]:
         """Return how many orders are open at an instrument, and how many of them are stops that wait."""
         orders = [order for order in self._account(account).orders.values() if order.symbol == symbol]
-        return len(orders), sum(order.is_waiting for order in orders)
+        return len(orders), sum(order.is_waiting and order.request.trigger is not None for order in orders)
 
     def finished_orders(self, account: str) -> list[OrderView]:
         """Return the orders done with that are still remembered, in the order they ended."""
@@ -123,6 +124,10 @@ class ExchangeReader:
         """Return the price of the last trade."""
         contract = self.contract(symbol)
         return contract.price(self._clearing.markets[symbol].day.last_tick)
+
+    def is_asleep(self, account: str, link: str, contingency: Contingency | None) -> bool:
+        """Return whether an order would have to wait for another one to be filled."""
+        return links.is_asleep(self._account(account), link, contingency)
 
     def lots_before(self, account: str, order_id: int) -> int:
         """Return what is to be filled before a resting order at its price."""

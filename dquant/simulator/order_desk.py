@@ -11,6 +11,7 @@ cancelled, whenever the position shrinks (``Reason.REDUCE_ONLY``).
 from dataclasses import replace
 from decimal import Decimal
 
+from dquant.simulator import links
 from dquant.simulator.accounts import Account, PositionMode, closing_side
 from dquant.simulator.clearing import Clearing
 from dquant.simulator.contract import Contract, Payoff
@@ -26,6 +27,7 @@ from dquant.simulator.matching import Matching
 from dquant.simulator.orders import (
     ASK,
     BID,
+    Contingency,
     Kind,
     Order,
     OrderRequest,
@@ -51,6 +53,7 @@ class OrderDesk:
         self._max_orders, self._max_orders_per_symbol = max_orders, max_orders_per_symbol
         self.matching: dict[str, Matching] = {}
         self.waiting: dict[int, Order] = {}  # stops
+        self._ended_links: list[Order] = []  # orders that others may have waited for
         self.open_orders = 0
         self._order_numbers = 0
 
@@ -64,8 +67,9 @@ class OrderDesk:
 
         """
         self._check_form(account, request, contract)
-        if request.trigger is not None:
-            return request  # a stop is looked at when it wakes
+        links.check_link(account, request)
+        if request.trigger is not None or links.is_asleep(account, request.link, request.contingency):
+            return request  # it is looked at when it wakes
         if request.reduce_only or closing_side(request.pos_side) is not None:
             request = self._cut(account, request)
         self.check_margin(account, Order(0, account.name, account.owner, request, 0), contract)
@@ -119,9 +123,11 @@ class OrderDesk:
         self._order_numbers += 1
         order = Order(self._order_numbers, account.name, account.owner, request, self._clearing.now_ns)
         order.category = category
+        if links.is_asleep(account, request.link, request.contingency):
+            order.state, order.asleep = State.WAITING, True
         account.accept(order)
         self.open_orders += 1
-        if order.is_waiting:
+        if order.is_waiting and not order.asleep:
             self.waiting[order.order_id] = order
         if request.expires_ns is not None:
             self._timers.set(_expiry_key(order), request.expires_ns)
@@ -156,6 +162,7 @@ class OrderDesk:
         order.finished_ns = order.updated_ns = self._clearing.now_ns
         account.hold(order, self._clearing.contracts[order.symbol])
         self._forget(order)
+        self._note_end(order)
         view = account.finish(order)
         if state is State.CANCELLED:
             self._clearing.emit(OrderCancelled, account.name, order=view, reason=reason)
@@ -183,14 +190,45 @@ class OrderDesk:
             clearing.book_fill(side, tick, lots, trade_id, is_maker=is_maker)
             if not side.is_open:
                 self._forget(side)
+                self._note_end(side)
                 self.matching[symbol].filled_up(side)
         for side in (taker, maker):
             if side is not None:
+                self._cancel_rivals(side)
                 self._trim(clearing.accounts[side.account], side)
 
     def met_itself(self, maker: Order) -> None:
         """Cancel a resting order that another one of its owner has reached."""
         self.finish(maker, State.CANCELLED, Reason.SELF_TRADE)
+
+    # What orders mean for each other
+
+    def settle_links(self) -> None:
+        """Wake what waited for an order that was filled, cancel what waited for one that was not."""
+        while self._ended_links:
+            primary = self._ended_links.pop(0)
+            account = self._clearing.accounts[primary.account]
+            for order in links.sleepers(account, primary):
+                if not order.is_open:
+                    continue  # cancelled by one that has just woken
+                order.asleep = False
+                if primary.state is not State.FILLED:
+                    self.finish(order, State.CANCELLED, Reason.LINK)
+                elif order.request.trigger is None:
+                    self._wake(order)
+                else:
+                    self.waiting[order.order_id] = order
+
+    def _note_end(self, order: Order) -> None:
+        if order.request.contingency is Contingency.OTO:
+            self._ended_links.append(order)
+
+    def _cancel_rivals(self, order: Order) -> None:
+        if order.request.contingency is not None:
+            for rival in links.rivals(self._clearing.accounts[order.account], order):
+                if rival.symbol != order.symbol:  # what happens in this book is under way already
+                    self.matching[rival.symbol].begin(self._clearing.now_ns)
+                self.finish(rival, State.CANCELLED, Reason.LINK)
 
     # What prices do
 
@@ -317,10 +355,13 @@ class OrderDesk:
     def _wake(self, order: Order) -> None:
         clearing = self._clearing
         account, contract = clearing.accounts[order.account], clearing.contracts[order.symbol]
-        del self.waiting[order.order_id]
-        order.state, order.triggered, order.updated_ns = State.LIVE, True, clearing.now_ns
+        self.waiting.pop(order.order_id, None)
+        order.state, order.triggered = State.LIVE, order.request.trigger is not None
+        order.updated_ns = clearing.now_ns
         clearing.emit(OrderTriggered, account.name, order=order.view())
         self.matching[order.symbol].begin(clearing.now_ns)
+        if order.triggered:
+            self._cancel_rivals(order)
         try:
             if account.only_closes(order):
                 closable = account.closable(order.key, order.side)

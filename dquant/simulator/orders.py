@@ -30,7 +30,7 @@ class Kind(StrEnum):
 class State(StrEnum):
     """Where an order is in its life; the last two are final."""
 
-    WAITING = "waiting"  # a stop that has not been triggered: in no book, takes no margin
+    WAITING = "waiting"  # a stop not triggered, or asleep until another is filled: no book, no margin
     LIVE = "live"
     PARTLY_FILLED = "partly_filled"
     FILLED = "filled"
@@ -44,6 +44,13 @@ class SelfTrade(StrEnum):
     CANCEL_MAKER = "cancel_maker"
     CANCEL_TAKER = "cancel_taker"
     CANCEL_BOTH = "cancel_both"
+
+
+class Contingency(StrEnum):
+    """What an order means for those that share its link (``links``)."""
+
+    OCO = "oco"  # one cancels the other
+    OTO = "oto"  # one triggers the others
 
 
 class PosSide(StrEnum):
@@ -72,6 +79,7 @@ class Reason(StrEnum):
     FUNDING = "funding"
     SETTLEMENT = "settlement"  # the daily one: the position stays, its PnL is paid
     DELIVERY = "delivery"  # the contract is over
+    LINK = "link"  # an order that it hangs together with
     TRANSFER = "transfer"
     LATE_REJECT = "late_reject"  # a fault: accepted first, refused later
     FAULT = "fault"
@@ -100,6 +108,7 @@ class Why(StrEnum):
     TOO_MANY_ORDERS = "too_many_orders"
     LEVERAGE = "leverage"
     IN_USE = "in_use"  # orders or positions are open
+    LINK = "link"  # others have it already
     NOTHING_TO_DO = "nothing_to_do"
     FAULT = "fault"
 
@@ -147,6 +156,8 @@ class OrderRequest:
     tag: str = ""  # dead-man timers may be by tag
     self_trade: SelfTrade = SelfTrade.CANCEL_MAKER
     trigger: Trigger | None = None
+    link: str = ""  # shared by orders that hang together
+    contingency: Contingency | None = None
     expires_ns: int | None = None  # cancelled then with ``Reason.EXPIRED``
     note: Mapping[str, object] | None = None  # the venue's own facts, handed back in every view
 
@@ -208,6 +219,7 @@ class Order:
 
     __slots__ = (
         "account",
+        "asleep",
         "category",
         "created_ns",
         "fee",
@@ -235,6 +247,7 @@ class Order:
         self.request, self.side, self.tick, self.lots = request, request.side, request.tick, request.lots
         self.state = State.LIVE if request.trigger is None else State.WAITING
         self.triggered = False
+        self.asleep = False  # until the order that it is linked to is filled
         self.category = Reason.USER
         self.filled = self.filled_ticks = self.filled_value = self.fee = self.realised = 0
         self.withheld = 0  # lots that a fault keeps from filling
@@ -260,7 +273,7 @@ class Order:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is a stop that has not been triggered."""
+        """Whether it is a stop that has not been triggered, or sleeps."""
         return self.state is State.WAITING
 
     @property

@@ -156,7 +156,6 @@ def test_what_is_left_out_has_the_documented_default(bitmex, fields, expected):
             "Invalid pegOffsetValue",
         ),
         ({"orderQty": 100, "pegPriceType": "Peg"}, "Invalid pegPriceType"),
-        ({"orderQty": 100, "contingencyType": "OneCancelsTheOther"}, "Invalid contingencyType"),
         (
             {"orderQty": 100, "side": "Buy", "execInst": "ReduceOnly"},
             "Order had execInst of [ReduceOnly] and side of [Buy] but current position is [0]",
@@ -326,6 +325,9 @@ def test_an_amend_may_give_another_id_and_say_what_is_left(bitmex):
     status, row = bitmex.ask("PUT", "/order", {"origClOrdID": "a", "clOrdID": "b", "leavesQty": 500})
     assert (status, row["clOrdID"], row["orderQty"], row["leavesQty"]) == (200, "b", 500, 500)
     assert row["text"] == "Amended leavesQty\nSubmitted via API."
+    replaced = bitmex.ask("GET", "/execution", query="reverse=true&count=1")[1][0]
+    assert (replaced["execType"], replaced["clOrdID"], replaced["origClOrdID"]) == ("Replaced", "b", "a")
+    assert bitmex.place(orderQty=200, price=80_000, clOrdID="a")["ordStatus"] == "New"  # it is free again
     assert bitmex.refused("PUT", "/order", {"origClOrdID": "zzz", "price": 1}) == "Invalid orderID"
     assert bitmex.ask("DELETE", "/order", {"clOrdID": "b"})[1][0]["ordStatus"] == "Canceled"
 
@@ -335,6 +337,14 @@ def test_an_amend_across_the_book_takes(bitmex):
     bitmex.place(orderQty=100, price=80_000, clOrdID="a")
     _status, row = bitmex.ask("PUT", "/order", {"origClOrdID": "a", "price": ask + 5})
     assert (row["ordStatus"], row["avgPx"]) == ("Filled", ask)
+
+
+def test_a_post_only_order_amended_across_the_book_is_cancelled(bitmex):
+    _bid, ask = bitmex.best()
+    bitmex.place(orderQty=100, price=80_000, clOrdID="a", execInst="ParticipateDoNotInitiate")
+    status, row = bitmex.ask("PUT", "/order", {"origClOrdID": "a", "price": ask + 5})
+    assert (status, row["ordStatus"]) == (200, "Canceled")
+    assert row["text"].startswith("Canceled: Order had execInst of ParticipateDoNotInitiate")
 
 
 # Canceling, lists, the dead man
