@@ -1,9 +1,11 @@
 """Accounts of one exchange: cash, positions, margin of both, in whole minor units of each coin.
 
-Pure; no orders are matched here and no time passes. All margin is cross, per settle coin. Kept simple:
-initial margin is the value at the mark price over the leverage (no tiers), an order's margin its value at its
-limit likewise, counted for the side that needs more, and only for what it opens beyond the present position;
-BitMEX's isolated margin is treated as cross. Spot orders hold the coins that they would pay with.
+Pure; no orders are matched here and no time passes. Margin is cross, per settle coin, or isolated: then a
+position has margin of its own, set aside from cash as it is opened, and loses no more than that. Kept simple:
+initial margin is the value at the mark price (isolated: at the fill) over the leverage (no tiers), an order's
+margin its value at its limit likewise, counted for the side that needs more, and only for what it opens
+beyond the present position; BitMEX's isolated margin is treated as cross. Spot orders hold the coins that
+they would pay with.
 """
 
 from collections import deque
@@ -14,7 +16,7 @@ from enum import StrEnum
 
 from dquant.simulator.contract import Contract, Payoff, rounded_up
 from dquant.simulator.exchange_events import BalanceView, Fill, PositionView
-from dquant.simulator.orders import ASK, BID, Kind, Order, OrderView, PosSide
+from dquant.simulator.orders import ASK, BID, Key, Kind, Order, OrderView, PosSide
 from dquant.simulator.positions import Position
 
 FINISHED_LIMIT = (
@@ -22,7 +24,6 @@ FINISHED_LIMIT = (
 )
 
 Mark = Callable[[str], Decimal]
-Key = tuple[str, PosSide]
 
 
 class PositionMode(StrEnum):
@@ -37,15 +38,17 @@ class Margins:
     """What one coin of an account carries."""
 
     cash: int
-    unrealised: int = 0
+    unrealised: int = 0  # of cross positions, as what follows
     initial: int = 0
     maintenance: int = 0
     orders: int = 0
+    isolated: int = 0  # margin of isolated positions
+    isolated_unrealised: int = 0
 
     @property
     def equity(self) -> int:
-        """Cash and open PnL."""
-        return self.cash + self.unrealised
+        """Cash and open PnL of all that is cross."""
+        return self.cash - self.isolated + self.unrealised
 
     @property
     def free(self) -> int:
@@ -140,17 +143,24 @@ class Account:
 
     # Margin
 
-    def leverage(self, contract: Contract) -> Decimal:
-        """Return the leverage that holds for a contract."""
-        return self.leverages.get(contract.group, contract.default_leverage)
+    def leverage(
+        self, contract: Contract, pos_side: PosSide = PosSide.NET, *, is_isolated: bool = False
+    ) -> Decimal:
+        """Return the leverage that holds for a contract; isolated, each position has its own."""
+        group = leverage_group(contract, pos_side, is_isolated=is_isolated)
+        return self.leverages.get(group, contract.default_leverage)
 
     def margins(self, coin: str, contracts: dict[str, Contract], mark: Mark) -> Margins:
         """Return what a coin carries at these marks."""
         found = Margins(self.cash.get(coin, 0))
-        for (symbol, _), position in self.positions.items():
+        for (symbol, _side, is_isolated), position in self.positions.items():
             contract = position.contract
             if position.lots and contract.settle == coin:
                 price = mark(symbol)
+                if is_isolated:
+                    found.isolated += position.margin
+                    found.isolated_unrealised += position.unrealised(price)
+                    continue
                 value = abs(position.mark_value(price))
                 found.unrealised += position.unrealised(price)
                 found.initial += self.initial_margin(contract, value)
@@ -166,9 +176,11 @@ class Account:
                 found.orders += self.order_margin(contract, key, sums.lots, sums.value)
         return found
 
-    def initial_margin(self, contract: Contract, value: int) -> int:
+    def initial_margin(
+        self, contract: Contract, value: int, pos_side: PosSide = PosSide.NET, *, is_isolated: bool = False
+    ) -> int:
         """Return the initial margin of a position of this value."""
-        over, under = self.leverage(contract).as_integer_ratio()
+        over, under = self.leverage(contract, pos_side, is_isolated=is_isolated).as_integer_ratio()
         low_over, low_under = contract.initial_rate.as_integer_ratio()
         return max(rounded_up(value * under, over), rounded_up(value * low_over, low_under))
 
@@ -184,7 +196,7 @@ class Account:
                 worst = max(worst, value[side] * opening // lots[side])
         if not worst:
             return 0
-        over, under = self.leverage(contract).as_integer_ratio()
+        over, under = self.leverage(contract, key[1], is_isolated=key[2]).as_integer_ratio()
         rate = max(Decimal(under) / Decimal(over), contract.initial_rate)
         rate_over, rate_under = (rate + contract.margin_fees * contract.taker_fee).as_integer_ratio()
         return rounded_up(worst * rate_over, rate_under)
@@ -216,8 +228,10 @@ class Account:
             coin=coin,
             decimals=decimals,
             cash=found.cash,
-            unrealised=found.unrealised,
-            equity=found.equity,
+            unrealised=found.unrealised + found.isolated_unrealised,
+            equity=found.cash + found.unrealised + found.isolated_unrealised,
+            isolated=found.isolated,
+            isolated_unrealised=found.isolated_unrealised,
             initial_margin=found.initial,
             order_margin=found.orders,
             maintenance_margin=found.maintenance,
@@ -231,7 +245,9 @@ class Account:
         price = mark(contract.symbol)
         value = position.mark_value(price)
         liquidation = None
-        if position.lots:
+        if position.lots and position.is_isolated:
+            liquidation = position.liquidation_price(position.margin, contract.maintenance_rate)
+        elif position.lots:
             found = self.margins(contract.settle, contracts, mark)
             rest = found.equity - position.unrealised(price) - found.maintenance
             rest += maintenance_margin(contract, abs(value))
@@ -241,6 +257,8 @@ class Account:
             account=self.name,
             symbol=contract.symbol,
             pos_side=position.pos_side,
+            is_isolated=position.is_isolated,
+            margin=position.margin,
             lots=position.lots,
             cost=position.cost,
             entry_cost=position.entry_cost,
@@ -254,13 +272,20 @@ class Account:
             fees=position.fees,
             funding=position.funding,
             previous_realised=position.previous_realised,
-            leverage=self.leverage(contract),
-            initial_margin=self.initial_margin(contract, abs(value)),
+            leverage=self.leverage(contract, position.pos_side, is_isolated=position.is_isolated),
+            initial_margin=position.margin
+            if position.is_isolated
+            else self.initial_margin(contract, abs(value)),
             maintenance_margin=maintenance_margin(contract, abs(value)),
             liquidation_price=liquidation,
             opened_ns=position.opened_ns,
             updated_ns=position.updated_ns,
         )
+
+
+def leverage_group(contract: Contract, pos_side: PosSide, *, is_isolated: bool) -> str:
+    """Return what a leverage holds for."""
+    return f"isolated:{contract.symbol}:{pos_side}" if is_isolated else contract.group
 
 
 def closing_side(pos_side: PosSide) -> int | None:

@@ -10,12 +10,12 @@ coin cash only changes hands. Over all accounts, exactly and always:
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
 from dquant.simulator.accounts import Account, PositionMode
-from dquant.simulator.contract import Contract, Payoff, signed
+from dquant.simulator.contract import Contract, Payoff, share_of, signed
 from dquant.simulator.exchange_events import (
     BalanceChanged,
     Event,
@@ -28,12 +28,13 @@ from dquant.simulator.exchange_events import (
 )
 from dquant.simulator.flow import FlowMarket
 from dquant.simulator.ledger import Ledger
-from dquant.simulator.orders import BID, Order, PosSide, Reason, State
+from dquant.simulator.orders import BID, Kind, Order, OrderRequest, PosSide, Reason, State
 from dquant.simulator.positions import Position
 from dquant.simulator.units import fixed
 
 EVENTS_LIMIT = 100_000  # events kept for a venue that does not take them; the oldest go, counted
 HOUSE = "house"
+NewOrder = Callable[[Account, OrderRequest], Order]
 
 
 class Clearing:
@@ -142,11 +143,14 @@ class Clearing:
             self._swap_coins(account, contract, side, lots, value)
         else:
             fee_coin, fee = contract.settle, contract.fee(value, rate)
-            position = self._position(account, contract, order.request.pos_side)
-            was_open = position.lots != 0
+            asked = order.request
+            position = self._position(account, contract, asked.pos_side, is_isolated=asked.is_isolated)
+            held = position.lots
             realised = position.fill(signed(side, lots), price, self.now_ns)
             position.fees += fee
-            self.open_positions += (position.lots != 0) - was_open
+            if position.is_isolated:
+                set_margin_aside(account, position, held, price)
+            self.open_positions += (position.lots != 0) - (held != 0)
             self._pay(account, contract.settle, realised)
         self._pay(account, fee_coin, -fee)
         self._pay(self.house, fee_coin, fee)
@@ -164,6 +168,7 @@ class Clearing:
             symbol=contract.symbol,
             client_id=order.request.client_id,
             pos_side=order.request.pos_side,
+            is_isolated=order.request.is_isolated,
             ts=self.now_ns,
             trade_id=trade_id,
             side=side,
@@ -203,9 +208,9 @@ class Clearing:
         self._pay(account, coin, amount)
         self._say_balance(account, coin, amount, Reason.TRANSFER)
 
-    def cover(self, account: Account, coin: str) -> None:
-        """Let the house make good what a liquidated account owes."""
-        owed = -account.cash.get(coin, 0)
+    def cover(self, account: Account, coin: str, least: int = 0) -> None:
+        """Let the house make good what a liquidated account owes: up to this much cash."""
+        owed = least - account.cash.get(coin, 0)
         if owed > 0:
             self._pay(account, coin, owed)
             self._pay(self.house, coin, -owed)
@@ -218,6 +223,8 @@ class Clearing:
             paid = contract.fee(contract.value(position.lots, price), rate)
             amount = paid if position.lots > 0 else -paid
             position.funding += amount
+            if position.is_isolated:
+                position.margin -= amount
             position.updated_ns = self.now_ns
             self._pay(account, contract.settle, -amount)
             self._pay(self.house, contract.settle, amount)
@@ -237,9 +244,11 @@ class Clearing:
             self._say_balance(account, contract.settle, -amount, Reason.FUNDING, symbol)
 
     def settle_daily(self, symbol: str, price: Decimal) -> None:
-        """Pay everybody's unrealised PnL at this price; positions go on from there."""
+        """Pay everybody's unrealised PnL at this price; positions go on from there. Isolated ones stay."""
         contract = self.contracts[symbol]
         for account, position in self._holders(symbol):
+            if position.is_isolated:
+                continue
             amount = position.settle(price, self.now_ns)
             counter = self._position(self.house, contract, PosSide.NET)
             counter.cost -= amount
@@ -257,8 +266,11 @@ class Clearing:
             self._say_position(account, position, Reason.SETTLEMENT)
             self._say_balance(account, contract.settle, amount, Reason.SETTLEMENT, symbol)
 
-    def deliver(self, symbol: str, price: Decimal) -> None:
-        """Close everybody's position at the delivery price, against the house."""
+    def deliver(self, symbol: str, price: Decimal, new_order: NewOrder | None = None) -> None:
+        """Close everybody's position at the delivery price, against the house.
+
+        With ``new_order`` by an order of the house, which is filled at once; without, nobody ordered it.
+        """
         contract = self.contracts[symbol]
         for account, position in self._holders(symbol):
             lots = position.lots
@@ -267,17 +279,23 @@ class Clearing:
             fee = contract.fee(value, contract.delivery_fee)
             realised = position.fill(-lots, price, self.now_ns)
             position.fees += fee
+            position.margin = 0
             self.open_positions -= 1
             self._pay(account, contract.settle, realised - fee)
             self._pay(self.house, contract.settle, fee)
             self.book_house(symbol, 1 - side, size, price)
+            request = OrderRequest(
+                symbol, side, size, Kind.MARKET, pos_side=position.pos_side, is_isolated=position.is_isolated
+            )
+            order = None if new_order is None else new_order(account, request)
             fill = Fill(
                 fill_id=self._next_fill(),
-                order_id=0,
+                order_id=0 if order is None else order.order_id,
                 account=account.name,
                 symbol=symbol,
                 client_id="",
                 pos_side=position.pos_side,
+                is_isolated=position.is_isolated,
                 ts=self.now_ns,
                 trade_id=0,
                 side=side,
@@ -294,6 +312,8 @@ class Clearing:
                 reason=Reason.DELIVERY,
             )
             account.fills.append(fill)
+            if order is not None:
+                self._fill_up(account, order, fill)
             self.emit(
                 PositionDelivered,
                 account.name,
@@ -307,20 +327,32 @@ class Clearing:
 
     # Inside
 
+    def _fill_up(self, account: Account, order: Order, fill: Fill) -> None:
+        """End an order of the house by one fill, which is booked already."""
+        contract = self.contracts[order.symbol]
+        order.filled, order.filled_value = fill.lots, fill.value
+        order.filled_ticks = fill.lots * int(fill.price / contract.tick.size)
+        order.fee, order.fee_coin, order.realised = fill.fee, fill.fee_coin, fill.realised
+        order.state, order.finished_ns = State.FILLED, self.now_ns
+        self.emit(OrderFilled, account.name, order=account.finish(order), fill=fill)
+
     def _holders(self, symbol: str) -> Iterable[tuple[Account, Position]]:
         return [
             (account, position)
             for account in self.accounts.values()
-            for (held, _), position in account.positions.items()
+            for (held, *_), position in account.positions.items()
             if held == symbol and position.lots
         ]
 
-    def _position(self, account: Account, contract: Contract, pos_side: PosSide) -> Position:
-        key = contract.symbol, pos_side
+    def _position(
+        self, account: Account, contract: Contract, pos_side: PosSide, *, is_isolated: bool = False
+    ) -> Position:
+        key = contract.symbol, pos_side, is_isolated
         position = account.positions.get(key)
         if position is None:
             self._position_numbers += 1
-            position = Position(contract, pos_side, self._position_numbers, self.now_ns)
+            number = self._position_numbers
+            position = Position(contract, pos_side, number, self.now_ns, is_isolated=is_isolated)
             account.positions[key] = position
         return position
 
@@ -340,3 +372,15 @@ class Clearing:
     def _next_fill(self) -> int:
         self._fill_numbers += 1
         return self._fill_numbers
+
+
+def set_margin_aside(account: Account, position: Position, held: int, price: Decimal) -> None:
+    """Let the margin of an isolated position follow a fill at this price; it held so many lots before."""
+    now = position.lots
+    if held * now < 0:  # through zero: the rest is a new position
+        held = position.margin = 0
+    if abs(now) < abs(held):
+        position.margin = share_of(position.margin, abs(now), abs(held))
+        return
+    value = position.contract.value(abs(now) - abs(held), price)
+    position.margin += account.initial_margin(position.contract, value, position.pos_side, is_isolated=True)

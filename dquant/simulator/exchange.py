@@ -19,7 +19,7 @@ Verbs of a client; each raises ``Refused(why, **facts)`` where it is not granted
     cancel_all(account, symbol=None, side=None, tag=None, reason=Reason.USER) -> list[OrderView]
     close_position(account, symbol, pos_side=NET, tick=None, client_id="", note=None) -> Placed
     set_dead_man(account, timeout_ns, tag="") -> int    # when it fires; 0: it is off (timeout_ns 0)
-    set_leverage(account, symbol, Decimal) ; set_mode(account, PositionMode)
+    set_leverage(account, symbol, Decimal, pos_side=NET) ; set_mode(account, PositionMode)
     transfer(account, coin, Decimal)
 
 Reading; orders and fills done with are kept up to a bound (``accounts.FINISHED_LIMIT``), oldest first::
@@ -36,7 +36,8 @@ Reading; orders and fills done with are kept up to a bound (``accounts.FINISHED_
 Events (``exchange_events``): a place gives OrderAccepted, then per fill OrderFilled, PositionChanged,
 BalanceChanged, then OrderCancelled where a rest does not stay; the makers' events stand between, each with
 its ``account``. ``Event.number`` orders all of them (with gaps: refused requests are in the ledger alone).
-``OrderView.note`` is the venue's own dict, handed in with the request.
+``OrderView.note`` is the venue's own dict, handed in with the request. What speaks of one position takes
+``is_isolated=True`` for the one with margin of its own, beside the cross one.
 
 Time: ``flow.advance(now)`` calls ``exchange.advance`` at every moment that something is due (dead-man timers,
 funding, daily settlement, delivery, expiring orders), so that timers fire before what the books do later,
@@ -64,7 +65,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from dquant.constants import NS_PER_MS, NS_PER_S
-from dquant.simulator.accounts import Account, PositionMode
+from dquant.simulator.accounts import Account, PositionMode, leverage_group, maintenance_margin
 from dquant.simulator.clearing import Clearing
 from dquant.simulator.contract import Contract, Payoff
 from dquant.simulator.exchange_events import DeadManFired, Event, LeverageChanged, RequestRefused
@@ -109,6 +110,7 @@ class ExchangeOptions:
 
     max_orders: int = 4_000  # open orders of an account
     max_orders_per_symbol: int = 500
+    has_delivery_orders: bool = False  # positions are delivered by an order of the house, as at OKX
     ledger_limit: int = LEDGER_LIMIT
     funding_rate: Callable[[str, int], Decimal] | None = None  # (symbol, settlement time)
     delivery_price: Callable[[str], Decimal] | None = None
@@ -339,13 +341,14 @@ class Exchange(ExchangeReader):
         symbol: str,
         pos_side: PosSide = PosSide.NET,
         *,
+        is_isolated: bool = False,
         tick: int | None = None,
         client_id: str = "",
         note: Mapping[str, object] | None = None,
     ) -> Placed:
         """Close a position at market, down to the protection price ``tick``."""
         with self._granting("close_position", account, symbol, client_id):
-            position = self._account(account).positions.get((symbol, pos_side))
+            position = self._account(account).positions.get((symbol, pos_side, is_isolated))
             if position is None or not position.lots:
                 raise Refused(Why.NO_POSITION, symbol=symbol)
         side = ASK if position.lots > 0 else BID
@@ -357,6 +360,7 @@ class Exchange(ExchangeReader):
             tick,
             pos_side,
             reduce_only=True,
+            is_isolated=is_isolated,
             client_id=client_id,
             note=note,
         )
@@ -383,27 +387,46 @@ class Exchange(ExchangeReader):
         """Return when a dead-man timer fires; 0 where it is off."""
         return self._timers.due(("dead_man", account, tag)) or 0
 
-    def set_leverage(self, account: str, symbol: str, leverage: Decimal) -> None:
-        """Let another leverage hold for an instrument and its group.
+    def set_leverage(
+        self,
+        account: str,
+        symbol: str,
+        leverage: Decimal,
+        pos_side: PosSide = PosSide.NET,
+        *,
+        is_isolated: bool = False,
+    ) -> None:
+        """Let another leverage hold for an instrument and its group, or for one isolated position.
 
         Raises:
-            Refused: It is out of range, or the account could not carry what it has.
+            Refused: It is out of range, or the account could not carry what it has; an isolated position
+                with open orders keeps the one it has.
 
         """
         with self._granting("set_leverage", account, symbol):
             holder, contract = self._account(account), self.contract(symbol)
             if not 0 < leverage <= contract.max_leverage:
                 raise Refused(Why.LEVERAGE, highest=contract.max_leverage)
-            before = holder.leverages.get(contract.group)
-            holder.leverages[contract.group] = leverage
+            group = leverage_group(contract, pos_side, is_isolated=is_isolated)
+            before = holder.leverages.get(group)
+            position = holder.positions.get((symbol, pos_side, True)) if is_isolated else None
+            margin = 0 if position is None else position.margin
+            if is_isolated and any(one.key == (symbol, pos_side, True) for one in holder.orders.values()):
+                raise Refused(Why.IN_USE)
+            holder.leverages[group] = leverage
+            if position is not None and position.lots:
+                value = abs(position.cost)
+                position.margin = holder.initial_margin(contract, value, pos_side, is_isolated=True)
             free = self._margins_free(holder, contract.settle)
             if free < 0 and leverage < (before or contract.default_leverage):
                 if before is None:
-                    del holder.leverages[contract.group]
+                    del holder.leverages[group]
                 else:
-                    holder.leverages[contract.group] = before
+                    holder.leverages[group] = before
+                if position is not None:
+                    position.margin = margin
                 raise Refused(Why.MARGIN, coin=contract.settle, needed=-free, available=0)
-        self._clearing.emit(LeverageChanged, account, group=contract.group, leverage=leverage)
+        self._clearing.emit(LeverageChanged, account, group=group, leverage=leverage)
 
     def set_mode(self, account: str, mode: PositionMode) -> None:
         """Hold one position per instrument, or long and short apart; only where nothing is open."""
@@ -487,7 +510,8 @@ class Exchange(ExchangeReader):
             price = self.index(symbol) if hook is None else hook(symbol)
         for account in self._clearing.accounts:
             self.cancel_all(account, symbol, reason=Reason.DELIVERY)
-        self._clearing.deliver(symbol, price)
+        new_order = self._desk.next_order if self.options.has_delivery_orders else None
+        self._clearing.deliver(symbol, price, new_order)
         self._trading[symbol] = TradingMode.CLOSED
 
     def call_margin(self, account: str, coin: str | None = None) -> None:
@@ -495,6 +519,9 @@ class Exchange(ExchangeReader):
         holder = self._account(account)
         for name in [coin] if coin is not None else list(holder.cash):
             self._desk.liquidate(holder, name)
+            for key, position in list(holder.positions.items()):
+                if position.is_isolated and position.lots and position.contract.settle == name:
+                    self._desk.liquidate_isolated(holder, key)
         self._desk.settle_links()
 
     # Inside
@@ -503,12 +530,20 @@ class Exchange(ExchangeReader):
         clearing = self._clearing
         for account in clearing.accounts.values():
             coins = {
-                position.contract.settle: None for position in account.positions.values() if position.lots
+                position.contract.settle: None
+                for position in account.positions.values()
+                if position.lots and not position.is_isolated
             }
             for coin in coins:
                 found = account.margins(coin, clearing.contracts, clearing.mark)
                 if found.maintenance and found.equity <= found.maintenance:
                     self._desk.liquidate(account, coin)
+            for key, position in list(account.positions.items()):
+                if position.is_isolated and position.lots:
+                    price = clearing.mark(key[0])
+                    equity = position.margin + position.unrealised(price)
+                    if equity <= maintenance_margin(position.contract, abs(position.mark_value(price))):
+                        self._desk.liquidate_isolated(account, key)
 
     def _check_trading(self, account: Account, request: OrderRequest) -> None:
         mode = self.trading(request.symbol)

@@ -28,6 +28,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     client_id: str
     pos_side: PosSide
+    is_isolated: bool = False
     ts: int
     trade_id: int  # as in the public print; 0: no print (delivery)
     side: int
@@ -51,6 +52,8 @@ class PositionView(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     symbol: str
     pos_side: PosSide
+    is_isolated: bool = False
+    margin: int = 0  # set aside for it where it is isolated, 0 where it is cross
     lots: int  # signed, long above 0 (also of a SHORT position in long/short mode: below 0)
     cost: int  # signed value of the open lots at their entries (after a daily settlement: at its price)
     entry_cost: int  # the same at the real entries, settlements left out
@@ -81,10 +84,12 @@ class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
     cash: int
     unrealised: int
     equity: int  # cash + unrealised
-    initial_margin: int  # of positions
+    isolated: int = 0  # margin set aside for isolated positions, part of cash
+    isolated_unrealised: int = 0  # their part of ``unrealised``
+    initial_margin: int  # of cross positions
     order_margin: int  # of open orders, and what spot orders hold
-    maintenance_margin: int
-    available: int  # equity - initial_margin - order_margin, never below 0
+    maintenance_margin: int  # of cross positions
+    available: int  # cross equity - initial_margin - order_margin, never below 0
     updated_ns: int
 
 

@@ -90,10 +90,12 @@ class ExchangeReader:
         """Return all coins that an account has ever had."""
         return [self.balance(account, coin) for coin in self._account(account).cash]
 
-    def position(self, account: str, symbol: str, pos_side: PosSide = PosSide.NET) -> PositionView | None:
+    def position(
+        self, account: str, symbol: str, pos_side: PosSide = PosSide.NET, *, is_isolated: bool = False
+    ) -> PositionView | None:
         """Return a position, flat ones too; None where there never was one."""
         holder = self._account(account)
-        position = holder.positions.get((symbol, pos_side))
+        position = holder.positions.get((symbol, pos_side, is_isolated))
         if position is None:
             return None
         return holder.position_view(position, self._clearing.contracts, self._clearing.mark)
@@ -104,9 +106,11 @@ class ExchangeReader:
         held = holder.positions.values()
         return [holder.position_view(position, clearing.contracts, clearing.mark) for position in held]
 
-    def leverage(self, account: str, symbol: str) -> Decimal:
-        """Return the leverage that holds for an instrument."""
-        return self._account(account).leverage(self.contract(symbol))
+    def leverage(
+        self, account: str, symbol: str, pos_side: PosSide = PosSide.NET, *, is_isolated: bool = False
+    ) -> Decimal:
+        """Return the leverage that holds for an instrument, or for one isolated position."""
+        return self._account(account).leverage(self.contract(symbol), pos_side, is_isolated=is_isolated)
 
     def mode(self, account: str) -> PositionMode:
         """Return how the account holds positions."""
@@ -137,11 +141,18 @@ class ExchangeReader:
         return self._desk.matching[order.symbol].lots_before(order)
 
     def max_lots(
-        self, account: str, symbol: str, side: int, tick: int, pos_side: PosSide = PosSide.NET
+        self,
+        account: str,
+        symbol: str,
+        side: int,
+        tick: int,
+        pos_side: PosSide = PosSide.NET,
+        *,
+        is_isolated: bool = False,
     ) -> int:
         """Return about how many lots the account could order at a price, closing ones included."""
         holder, contract = self._account(account), self.contract(symbol)
-        closable = holder.closable((symbol, pos_side), side)
+        closable = holder.closable((symbol, pos_side, is_isolated), side)
         if closing_side(pos_side) == side:
             return closable
         if contract.payoff is Payoff.SPOT and side == ASK:
@@ -149,7 +160,7 @@ class ExchangeReader:
         free = max(0, self._margins_free(holder, contract.settle))
         value = contract.value(10**6, contract.price(tick))
         if contract.payoff is not Payoff.SPOT:
-            value = holder.initial_margin(contract, value)
+            value = holder.initial_margin(contract, value, pos_side, is_isolated=is_isolated)
         return min(contract.max_lots, closable + free * 10**6 // max(1, value))
 
     def _account(self, name: str) -> Account:

@@ -66,6 +66,7 @@ def detail(balance: BalanceView, settings: AccountSettings, usd: Decimal, *, is_
     equity = Decimal(balance.equity).scaleb(-balance.decimals)
     available = amount(balance.available)
     maintained = balance.maintenance_margin
+    cross = balance.equity - balance.isolated - balance.isolated_unrealised
     row: dict[str, Any] = {
         "accAvgPx": "",
         "availBal": available,
@@ -83,18 +84,16 @@ def detail(balance: BalanceView, settings: AccountSettings, usd: Decimal, *, is_
         "eq": amount(balance.equity),
         "eqUsd": decimal_text(equity * usd, 12),
         "fixedBal": "0",
-        "frozenBal": amount(balance.initial_margin + balance.order_margin),
+        "frozenBal": amount(balance.initial_margin + balance.order_margin + balance.isolated),
         "frpType": "0",
         "imr": amount(balance.initial_margin + balance.order_margin) if has_margin else "",
         "interest": "",
-        "isoEq": "0",
+        "isoEq": amount(balance.isolated + balance.isolated_unrealised) if has_margin else "",
         "isoLiab": "",
-        "isoUpl": "0",
+        "isoUpl": amount(balance.isolated_unrealised) if has_margin else "",
         "liab": "",
         "maxLoan": "",
-        "mgnRatio": decimal_text(Decimal(balance.equity) / maintained, 8)
-        if has_margin and maintained
-        else "",
+        "mgnRatio": decimal_text(Decimal(cross) / maintained, 8) if has_margin and maintained else "",
         "mmr": amount(maintained) if has_margin else "",
         "notionalLever": "0" if has_margin else "",
         "openAvgPx": "",
@@ -134,6 +133,7 @@ def account_row(
     """Return an account as the channel and ``/account/balance`` show it."""
     details = [detail(balance, settings, usd(balance.coin), is_push=is_push) for balance in balances]
     total = sum((Decimal(row["eqUsd"]) for row in details), Decimal())
+    isolated = sum((Decimal(row["isoEq"] or 0) * usd(row["ccy"]) for row in details), Decimal())
     return {
         "adjEq": "",
         "availEq": "",
@@ -143,7 +143,7 @@ def account_row(
         "deltaNeutralStatus": "",
         "details": details,
         "imr": "",
-        "isoEq": "0",
+        "isoEq": decimal_text(isolated, 12),
         "mgnRatio": "",
         "mmr": "",
         "notionalUsd": "",
@@ -163,6 +163,11 @@ def pos_id(position: PositionView) -> str:
     return str(_POS_BASE + position.position_id * _POS_STEP)
 
 
+def margin_mode(position: PositionView) -> str:
+    """Return ``mgnMode``."""
+    return "isolated" if position.is_isolated else "cross"
+
+
 def shown_size(position: PositionView, lot_size: Decimal) -> str:
     """Return ``pos``: signed in net mode, without sign in long/short mode."""
     lots = position.lots if position.pos_side is PosSide.NET else abs(position.lots)
@@ -179,7 +184,7 @@ def entry_texts(position: PositionView, has_settlement: bool) -> dict[str, str]:
 
 
 def position_row(
-    position: PositionView, listing: Listing, contract: Contract, prices: Prices, decimals: int, trade_id: int
+    position: PositionView, listing: Listing, contract: Contract, prices: Prices, decimals: int, trade_id: str
 ) -> dict[str, Any]:
     """Return a position as ``/account/positions`` shows it; the channel adds ``pTime``."""
 
@@ -221,7 +226,7 @@ def position_row(
         "gammaPA": "",
         "hedgedPos": "",
         "idxPx": prices.index,
-        "imr": amount(margin),
+        "imr": "" if position.is_isolated else amount(margin),
         "instId": listing.inst_id,
         "instType": listing.inst_type,
         "interest": "",
@@ -231,10 +236,10 @@ def position_row(
         "liabCcy": "",
         "liqPenalty": "0",
         "liqPx": "" if liquidation is None else decimal_text(liquidation, 8),
-        "margin": "",
+        "margin": amount(margin) if position.is_isolated else "",
         "markPx": prices.mark,
         "maxSpotInUseAmt": "",
-        "mgnMode": "cross",
+        "mgnMode": margin_mode(position),
         "mgnRatio": decimal_text(Decimal(margin + position.unrealised) / maintained, 8) if maintained else "",
         "mmr": amount(maintained),
         "notionalUsd": decimal_text(
@@ -256,7 +261,7 @@ def position_row(
         "spotInUseCcy": "",
         "thetaBS": "",
         "thetaPA": "",
-        "tradeId": str(trade_id) if trade_id else "",
+        "tradeId": trade_id,
         "uTime": ms_text(position.updated_ns),
         "upl": amount(position.unrealised),
         "uplLastPx": amount(upl_last),
@@ -284,15 +289,15 @@ def balance_item(balance: BalanceView) -> dict[str, str]:
 
 
 def position_item(
-    position: PositionView, listing: Listing, contract: Contract, decimals: int, trade_id: int
+    position: PositionView, listing: Listing, contract: Contract, decimals: int, trade_id: str
 ) -> dict[str, str]:
     """Return an element of ``posData``."""
     return {
         "posId": pos_id(position),
-        "tradeId": str(trade_id) if trade_id else "",
+        "tradeId": trade_id,
         "instId": listing.inst_id,
         "instType": listing.inst_type,
-        "mgnMode": "cross",
+        "mgnMode": margin_mode(position),
         "posSide": str(position.pos_side),
         "pos": shown_size(position, contract.lot.size),
         "ccy": contract.settle,

@@ -10,7 +10,7 @@ from typing import Any
 
 from dquant.simulator.accounts import PositionMode
 from dquant.simulator.flow_book import ASK, BID
-from dquant.simulator.okex_account import account_row, config_row, pos_id
+from dquant.simulator.okex_account import account_row, config_row, margin_mode, pos_id
 from dquant.simulator.okex_contracts import COINS, DELIVERY_FEE, fees
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_instruments import Listing
@@ -18,14 +18,14 @@ from dquant.simulator.okex_orders import decimal_text, money_text, notional_usd
 from dquant.simulator.okex_private import OkexPrivate
 from dquant.simulator.okex_query import Query, given, needed, number, one_of, page
 from dquant.simulator.okex_requests import required, text
-from dquant.simulator.okex_trade import OkexDesk
-from dquant.simulator.orders import Refused, Why
+from dquant.simulator.okex_trade import MARGIN_MODES, OkexDesk
+from dquant.simulator.orders import PosSide, Refused, Why
 from dquant.simulator.units import ms_text
 
 _MODES = {"net_mode": PositionMode.NET, "long_short_mode": PositionMode.LONG_SHORT}
 _FEE_GROUPS = {"SPOT": ("12",), "MARGIN": ("12",), "SWAP": ("4",), "FUTURES": ("5",)}
 _MOST_IDS = 20
-_REFUSALS = {Why.LEVERAGE: "59102", Why.MARGIN: "59108", Why.IN_USE: "59107"}
+_REFUSALS = {Why.LEVERAGE: "59102", Why.MARGIN: "59108", Why.IN_USE: "59101"}
 
 Rows = list[Any]
 
@@ -119,7 +119,7 @@ class AccountRest:
                     "ccy": contract.settle,
                     "instId": listing.inst_id,
                     "instType": listing.inst_type,
-                    "mgnMode": "cross",
+                    "mgnMode": margin_mode(position),
                     "notionalCcy": money_text(abs(position.mark_value), COINS[contract.settle]),
                     "notionalUsd": decimal_text(usd, 10),
                     "pos": decimal_text(position.lots * contract.lot.size),
@@ -132,16 +132,16 @@ class AccountRest:
         return [{"adjEq": "", "balData": balances, "posData": positions, "ts": ms_text(desk.markets.now_ns)}]
 
     def _leverage_info(self, account: str, query: Query) -> Rows:
-        if needed(query, "mgnMode") != "cross":
-            raise OkexError("51000", "mgnMode")
+        mode = one_of(query, "mgnMode", MARGIN_MODES)
         is_net = self._desk.settings[account].pos_mode == "net_mode"
         rows = []
         for inst_id in self._ids(query):
             listing = self._derivative(inst_id)
-            lever = self._desk.lever(account, listing)
             for pos_side in ("net",) if is_net else ("long", "short"):
+                is_isolated = mode == "isolated"
+                lever = self._desk.lever(account, listing, PosSide(pos_side), is_isolated=is_isolated)
                 rows.append(
-                    {"ccy": "", "instId": inst_id, "mgnMode": "cross", "posSide": pos_side, "lever": lever}
+                    {"ccy": "", "instId": inst_id, "mgnMode": mode, "posSide": pos_side, "lever": lever}
                 )
         return rows
 
@@ -192,7 +192,8 @@ class AccountRest:
             for side in (BID, ASK):
                 best = market.book.best_ask if side == BID else market.book.best_bid
                 tick = ticks or best or market.day.last_tick
-                lots = self._exchange.max_lots(account, inst_id, side, tick)
+                is_isolated = query["tdMode"] == "isolated"
+                lots = self._exchange.max_lots(account, inst_id, side, tick, is_isolated=is_isolated)
                 sizes.append(rows_of.lot.text(max(lots, 0)))
             ccy = listing.row["settleCcy"] or listing.row["baseCcy"]
             rows.append({"ccy": ccy, "instId": inst_id, "maxBuy": sizes[0], "maxSell": sizes[1]})
@@ -251,9 +252,14 @@ class AccountRest:
             if not text(body, "ccy"):
                 raise OkexError("50015", "instId", "ccy")
             raise OkexError("51010")
-        if mode != "cross":
+        if mode not in MARGIN_MODES:
             raise OkexError("51000", "mgnMode")
-        if pos_side not in ("", "net"):
+        settings = self._desk.settings[account]
+        is_isolated = mode == "isolated"
+        if is_isolated and settings.level in ("3", "4"):
+            raise OkexError("50072")
+        by_side = is_isolated and settings.pos_mode == "long_short_mode"
+        if pos_side not in (("long", "short") if by_side else ("", "net")):
             raise OkexError("51000", "posSide")
         listing = self._derivative(inst_id)
         lever = number(lever_text, "lever")
@@ -262,10 +268,22 @@ class AccountRest:
         if lever > Decimal(listing.row["lever"]):
             raise OkexError("59102")
         try:
-            self._exchange.set_leverage(account, inst_id, lever)
+            side = PosSide(pos_side or "net")
+            self._exchange.set_leverage(account, inst_id, lever, side, is_isolated=is_isolated)
         except Refused as exc:
-            raise OkexError(_REFUSALS.get(exc.why, "51000"), "lever") from exc
+            code = _REFUSALS.get(exc.why, "51000")
+            if exc.why is Why.MARGIN and self._has_orders(account, listing):
+                code = "59107"  # they bind what the other leverage needs
+            raise OkexError(code, "lever") from exc
         return [{"instId": inst_id, "lever": decimal_text(lever), "mgnMode": mode, "posSide": pos_side}]
+
+    def _has_orders(self, account: str, listing: Listing) -> bool:
+        """Return whether orders are open that share an instrument's leverage."""
+        group = self._exchange.contract(listing.inst_id).group
+        views = self._exchange.open_orders(account)
+        return any(
+            not one.is_isolated and self._exchange.contract(one.symbol).group == group for one in views
+        )
 
     def _ids(self, query: Query) -> list[str]:
         ids = [one for one in needed(query, "instId").split(",") if one]
@@ -279,7 +297,7 @@ class AccountRest:
         ids = self._ids(query)
         for inst_id in ids:
             listing = self._markets.find_listing({"instId": inst_id}, by_code=False)
-            if mode != ("cash" if listing.inst_type == "SPOT" else "cross"):
+            if mode not in (("cash",) if listing.inst_type == "SPOT" else MARGIN_MODES):
                 raise OkexError("51000", "tdMode")
         return ids
 

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 from dquant.simulator.exchange_events import BalanceChanged, Event, OrderFilled, PositionChanged, PositionView
 from dquant.simulator.flow_book import ASK
-from dquant.simulator.okex_account import BILL_TYPES, ENTRY_PLACES, bill_row, pos_id
+from dquant.simulator.okex_account import BILL_TYPES, ENTRY_PLACES, bill_row, margin_mode, pos_id
 from dquant.simulator.okex_contracts import COINS
-from dquant.simulator.okex_orders import bill_id_text, decimal_text, money_text, ord_id_text, sub_type
+from dquant.simulator.okex_orders import (
+    bill_id_text,
+    decimal_text,
+    money_text,
+    ord_id_text,
+    sub_type,
+    trade_id_text,
+)
 from dquant.simulator.orders import PosSide, Reason
 from dquant.simulator.units import ms_text
 
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 LIMIT = 5_000
 # Bills that are no fill have numbers of their own, above every fill's.
 _FIRST_NUMBER = 10**9
+_Key = tuple[str, str, PosSide, bool]
 _NOTHING = (0, Decimal(), 0)
 
 
@@ -33,6 +41,7 @@ class Bills:
         self._markets = desk.markets
         self._bills: dict[str, deque[dict[str, str]]] = {}
         self._last_fill: dict[str, OrderFilled] = {}
+        self._is_isolated: dict[str, bool] = {}  # the position that moved last, whose cash comes next
         self._numbers = count(_FIRST_NUMBER)
 
     def of(self, account: str) -> list[dict[str, str]]:
@@ -43,6 +52,8 @@ class Bills:
         """Write down what an event did to cash."""
         if isinstance(event, OrderFilled):
             self._last_fill[event.account] = event
+        elif isinstance(event, PositionChanged):
+            self._is_isolated[event.account] = event.position.is_isolated
         elif isinstance(event, BalanceChanged):
             bills = self._bills.setdefault(event.account, deque(maxlen=LIMIT))
             bills.append(self._row(event))
@@ -67,6 +78,8 @@ class Bills:
         if rows is not None:
             listing = rows.listing
             facts |= {"instId": listing.inst_id, "instType": listing.inst_type, "mgnMode": "cross"}
+            if self._is_isolated.get(event.account):
+                facts["mgnMode"] = "isolated"
         filled = self._last_fill.get(event.account)
         is_trade = event.reason in (Reason.FILL, Reason.DELIVERY, Reason.LIQUIDATION)
         if is_trade and filled is not None and filled.fill.symbol == event.symbol and rows is not None:
@@ -78,14 +91,14 @@ class Bills:
                 "execType": "M" if fill.is_maker else "T",
                 "fee": money_text(-fill.fee, decimals) if fill.fee_coin == balance.coin else "0",
                 "fillTime": ms_text(fill.ts),
-                "mgnMode": "cash" if rows.listing.inst_type == "SPOT" else "cross",
+                "mgnMode": "cash" if rows.listing.inst_type == "SPOT" else facts["mgnMode"],
                 "ordId": ord_id_text(fill.order_id),
                 "pnl": money_text(fill.realised, balance.decimals),
                 "px": rows.price(fill),
                 "subType": sub_type(fill),
                 "sz": rows.lot.text(fill.lots),
                 "tag": filled.order.tag,
-                "tradeId": str(fill.trade_id),
+                "tradeId": trade_id_text(fill),
                 "type": kind,
             }
         else:
@@ -102,10 +115,10 @@ class ClosedPositions:
     def __init__(self, desk: "OkexDesk") -> None:
         self._markets = desk.markets
         self._rows: dict[str, deque[dict[str, str]]] = {}
-        self._open: dict[tuple[str, str, PosSide], PositionView] = {}  # as it was before the last change
-        self._most: dict[tuple[str, str, PosSide], int] = {}
+        self._open: dict[_Key, PositionView] = {}  # as it was before the last change
+        self._most: dict[_Key, int] = {}
         # What closed so far: lots, the sum of lots * price, profit.
-        self._closes: dict[tuple[str, str, PosSide], tuple[int, Decimal, int]] = {}
+        self._closes: dict[_Key, tuple[int, Decimal, int]] = {}
 
     def of(self, account: str) -> list[dict[str, str]]:
         """Return an account's closed positions, newest first."""
@@ -115,7 +128,7 @@ class ClosedPositions:
         """Follow a position through its fills."""
         if isinstance(event, OrderFilled):
             fill = event.fill
-            key = fill.account, fill.symbol, fill.pos_side
+            key = fill.account, fill.symbol, fill.pos_side, fill.is_isolated
             held = self._open.get(key)
             if held is not None and (held.lots > 0) == (fill.side == ASK):
                 lots, total, profit = self._closes.get(key, _NOTHING)
@@ -123,7 +136,7 @@ class ClosedPositions:
                 self._closes[key] = lots + part, total + part * fill.price, profit + fill.realised
         elif isinstance(event, PositionChanged):
             position = event.position
-            key = position.account, position.symbol, position.pos_side
+            key = position.account, position.symbol, position.pos_side, position.is_isolated
             before = self._open.get(key)
             if before is not None and (not position.lots or (position.lots > 0) != (before.lots > 0)):
                 rows = self._rows.setdefault(event.account, deque(maxlen=LIMIT))
@@ -142,7 +155,7 @@ class ClosedPositions:
         rows, contract = self._markets.rows(before.symbol), self._markets.contract(before.symbol)
         if rows is None or contract is None:
             return None
-        key = before.account, before.symbol, before.pos_side
+        key = before.account, before.symbol, before.pos_side, before.is_isolated
         lots, total, profit = self._closes.get(key, _NOTHING)
         decimals = COINS[contract.settle]
         # After a turn through zero the sums are the new position's; the net result is kept apart.
@@ -163,7 +176,7 @@ class ClosedPositions:
             "instId": before.symbol,
             "instType": rows.listing.inst_type,
             "lever": decimal_text(before.leverage),
-            "mgnMode": "cross",
+            "mgnMode": margin_mode(before),
             "openAvgPx": "" if entry is None else decimal_text(entry, ENTRY_PLACES),
             "openMaxPos": rows.lot.text(self._most.get(key, abs(before.lots))),
             "realizedPnl": money_text(net, decimals),

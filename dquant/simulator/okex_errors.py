@@ -27,6 +27,7 @@ WORDS = {
     "Please adjust the expTime and try again.",
     "50037": "Order expired.",
     "50061": "You've reached the maximum order rate limit for this account.",
+    "50072": "Isolated margin is not supported in multi-currency margin and portfolio margin mode.",
     "50101": "APIKey does not match current environment.",
     "50102": "Timestamp request expired",
     "50103": 'Request header "OK-ACCESS-KEY" cannot be empty.',
@@ -94,6 +95,8 @@ WORDS = {
     "54036": "You can't place fill or kill orders when self-trade prevention is set to both maker and taker "
     "orders.",
     "59000": "Settings failed. Close any open positions or orders before modifying settings.",
+    "59101": "Leverage can't be modified. Please cancel all pending isolated margin orders before adjusting "
+    "the leverage.",
     "59102": "Leverage exceeds the maximum limit. Please lower the leverage.",
     "59105": "Leverage can't be less than {0}. Please increase the leverage.",
     "59107": "Leverage can't be modified. Please cancel all pending cross-margin orders before adjusting the "

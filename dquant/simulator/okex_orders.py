@@ -156,7 +156,7 @@ class OrderRows:
     ) -> dict[str, Any]:
         """Return an element of the ``orders`` channel; ``fill`` is this update's, if it is one."""
         index = Decimal(prices.index or 0)
-        average = average_price(view, self.tick)
+        average = self._average(view)
         at = average or (Decimal(view.tick) * self.tick.size if view.tick else index)
         lots = self._size(view.lots)
         filled = self._size(view.filled)
@@ -213,7 +213,7 @@ class OrderRows:
 
     def rest_row(self, view: OrderView, last_fill: Fill | None, cancel_source: str = "") -> dict[str, Any]:
         """Return the order as REST queries show it; the fill fields are those of its last fill."""
-        average = average_price(view, self.tick)
+        average = self._average(view)
         return {
             **self._common(view, ""),
             "avgPx": "" if average is None else decimal_text(average, 10),
@@ -233,8 +233,7 @@ class OrderRows:
         return {
             "instType": self.listing.inst_type,
             "instId": self.listing.inst_id,
-            # Those of a liquidation are negative here, and 0 with its order (section 9.1).
-            "tradeId": str(-fill.trade_id if fill.reason is Reason.LIQUIDATION else fill.trade_id),
+            "tradeId": trade_id_text(fill),
             "ordId": ord_id_text(fill.order_id),
             "clOrdId": fill.client_id,
             "billId": bill_id_text(fill.fill_id),
@@ -264,6 +263,15 @@ class OrderRows:
         """Return the price of a fill; a delivery's is no whole tick."""
         return self.tick.text(fill.tick) if fill.tick is not None else decimal_text(fill.price, 8)
 
+    def _average(self, view: OrderView) -> Decimal | None:
+        """Return the average price of an order; a delivery's is no whole tick, but one price."""
+        if view.category is not Reason.DELIVERY or not view.filled_value:
+            return average_price(view, self.tick)
+        row = self.listing.row
+        contracts = self._size(view.filled) * Decimal(row["ctVal"])
+        value = Decimal(view.filled_value).scaleb(-self._decimals[row["settleCcy"]])
+        return round(contracts / value if self.listing.is_inverse else value / contracts, 8)
+
     def _common(self, view: OrderView, state: str) -> dict[str, Any]:
         note = note_of(view)
         listing = self.listing
@@ -283,7 +291,7 @@ class OrderRows:
             "sz": str(note["sz"]) if by_quote else self.lot.text(view.lots),
             "ordType": str(note.get("ordType", "market")),
             "side": SIDE_NAMES[view.side],
-            "tdMode": str(note.get("tdMode", "cross")),
+            "tdMode": str(note.get("tdMode") or ("isolated" if view.is_isolated else "cross")),
             "accFillSz": self.lot.text(view.filled),
             "state": state or _STATES[view.state],
             "pnl": self._pnl(view.realised),
@@ -327,8 +335,15 @@ class OrderRows:
         return _CANCEL_SOURCES.get(view.reason or Reason.USER, "0")
 
 
+def trade_id_text(fill: Fill) -> str:
+    """Return the tradeId of a fill: below zero where the house closed a position (section 9.1)."""
+    if fill.reason is Reason.FILL:
+        return str(fill.trade_id)
+    return str(-(fill.trade_id or fill.fill_id))  # without a public print it is nobody's but the fill's
+
+
 def _order_trade_id(fill: Fill) -> str:
-    return "0" if fill.reason is Reason.LIQUIDATION else str(fill.trade_id)
+    return str(fill.trade_id) if fill.reason is Reason.FILL else "0"
 
 
 def bill_id_text(number: int) -> str:

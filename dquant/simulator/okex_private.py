@@ -36,7 +36,7 @@ from dquant.simulator.okex_account import (
 from dquant.simulator.okex_bills import Bills, ClosedPositions
 from dquant.simulator.okex_contracts import COINS
 from dquant.simulator.okex_messages import dump
-from dquant.simulator.okex_orders import Amended, ord_id_text
+from dquant.simulator.okex_orders import Amended, ord_id_text, trade_id_text
 from dquant.simulator.okex_trade import OkexDesk
 from dquant.simulator.orders import Kind, OrderView, Reason
 from dquant.simulator.units import ms_text
@@ -49,6 +49,7 @@ _REGULAR_NS = 5_000 * NS_PER_MS
 _MERGE_NS = 50 * NS_PER_MS
 # Friday at 08:00 UTC brings all three in one instant; each is told by its own name.
 _SCHEDULED = frozenset({Reason.FUNDING, Reason.SETTLEMENT, Reason.DELIVERY})
+_TRADED = frozenset({Reason.FILL, Reason.LIQUIDATION, Reason.DELIVERY})
 _INTERVALS_MS = {"0": 0, "2000": 2_000, "3000": 3_000, "4000": 4_000}
 
 
@@ -85,7 +86,7 @@ class PrivateSubscription:
 class _Change:
     """What one push of balance_and_position tells."""
 
-    positions: dict[tuple[str, str], tuple[PositionView, int]] = field(default_factory=dict)
+    positions: dict[int, tuple[PositionView, str]] = field(default_factory=dict)
     balances: dict[str, BalanceView] = field(default_factory=dict)
     trades: list[dict[str, str]] = field(default_factory=list)
 
@@ -122,7 +123,7 @@ class OkexPrivate:
         self._options = options or PushOptions()
         self._subscribed: dict[tuple[str, str], dict[tuple[str, str], PrivateSubscription]] = {}
         self._dirty: dict[str, tuple[int, set[str]]] = {}  # account: when to tell, which coins
-        self._trade_ids: dict[tuple[str, str, str], int] = {}  # last trade of a position
+        self._trade_ids: dict[tuple[str, int], str] = {}  # last trade of a position of an account
 
     # Subscriptions
 
@@ -218,9 +219,9 @@ class OkexPrivate:
             and event.reason is Reason.POST_ONLY
             and not self._options.live_before_cancel
         }
-        positions: dict[tuple[str, str], tuple[PositionView, int]] = {}
+        positions: dict[int, tuple[PositionView, str]] = {}
         changes: dict[str, _Change] = {}
-        event_type = ""
+        event_type = last_trade = ""
         trades: list[dict[str, str]] = []
         for event in events:
             self.bills.note(event)
@@ -230,7 +231,8 @@ class OkexPrivate:
                     self._push_order(event.order, real_ns)
             elif isinstance(event, OrderFilled):
                 self._push_fill(event, real_ns)
-                trades.append({"instId": event.fill.symbol, "tradeId": str(event.fill.trade_id)})
+                last_trade = trade_id_text(event.fill)
+                trades.append({"instId": event.fill.symbol, "tradeId": last_trade})
             elif isinstance(event, OrderCancelled):
                 # An amendment that killed its order is told with its result, see ``failed_amendments``.
                 if event.order.order_id not in killed:
@@ -247,10 +249,10 @@ class OkexPrivate:
                     change.balances[event.balance.coin] = event.balance
                 else:
                     position = event.position
-                    key = position.symbol, str(position.pos_side)
-                    if event.trade_id:
-                        self._trade_ids[(account, *key)] = event.trade_id
-                    positions[key] = position, self._trade_ids.get((account, *key), 0)
+                    key = position.position_id
+                    if event.reason in _TRADED:
+                        self._trade_ids[account, key] = last_trade
+                    positions[key] = position, self._trade_ids.get((account, key), "")
                     change.positions[key] = positions[key]
             elif isinstance(event, LeverageChanged):
                 event_type = event_type or "set_leverage"
@@ -334,14 +336,14 @@ class OkexPrivate:
             "ts": ms_text(fill.ts),
             "ordId": ord_id_text(fill.order_id),
             "clOrdId": client_id,
-            "tradeId": str(fill.trade_id),
+            "tradeId": trade_id_text(fill),
             "execType": "M" if fill.is_maker else "T",
             "count": "1",
         }
         self._send(entries, [row], real_ns)
 
     def _push_positions(
-        self, account: str, changed: Iterable[tuple[PositionView, int]], real_ns: int
+        self, account: str, changed: Iterable[tuple[PositionView, str]], real_ns: int
     ) -> None:
         for position, trade_id in changed:
             entries = self._entries(account, "positions", position.symbol)
@@ -356,7 +358,7 @@ class OkexPrivate:
         account: str,
         event_type: str,
         balances: Iterable[BalanceView],
-        positions: Iterable[tuple[PositionView, int]],
+        positions: Iterable[tuple[PositionView, str]],
         trades: list[dict[str, str]],
         real_ns: int,
     ) -> None:
@@ -374,13 +376,13 @@ class OkexPrivate:
 
     # Pictures
 
-    def position(self, position: PositionView, trade_id: int | None = None) -> dict[str, Any] | None:
+    def position(self, position: PositionView, trade_id: str | None = None) -> dict[str, Any] | None:
         """Return a position's row; None for an instrument that nobody knows any more."""
         rows, contract = self._markets.rows(position.symbol), self._markets.contract(position.symbol)
         if rows is None or contract is None:
             return None
         if trade_id is None:
-            trade_id = self._trade_ids.get((position.account, position.symbol, str(position.pos_side)), 0)
+            trade_id = self._trade_ids.get((position.account, position.position_id), "")
         return position_row(
             position,
             rows.listing,
@@ -401,7 +403,7 @@ class OkexPrivate:
         self,
         event_type: str,
         balances: Iterable[BalanceView],
-        positions: Iterable[tuple[PositionView, int]],
+        positions: Iterable[tuple[PositionView, str]],
         trades: list[dict[str, str]],
     ) -> dict[str, Any]:
         items = []
@@ -426,7 +428,11 @@ class OkexPrivate:
             ccy = entry.arg.get("ccy", "")
             return dump({**frame, **whole, "data": [self._account_row(account, {ccy} if ccy else None)]})
         if channel == "balance_and_position":
-            held = [(position, 0) for position in self._exchange.positions(account) if position.lots]
+            held = [
+                (position, self._trade_ids.get((account, position.position_id), ""))
+                for position in self._exchange.positions(account)
+                if position.lots
+            ]
             row = self._both_row("snapshot", self._exchange.balances(account), held, [])
             return None if is_regular else dump({**frame, "data": [row]})
         if channel != "positions":

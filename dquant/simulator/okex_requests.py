@@ -5,7 +5,8 @@ is set. Out: ``NewOrder`` or ``Amendment``, in ticks and lots, or an ``OkexError
 or on money (price limit, margin, reduce-only, open orders) is ``okex_trade``'s business. Written from the
 fact sheet, sections 4, 6 and 8.2.
 
-Simplified: ``isolated`` is refused (the guide lists it for spot margin alone), attached TP/SL orders too.
+Simplified: spot has no margin, so ``isolated`` is for futures and swaps alone; attached TP/SL orders are
+refused.
 """
 
 import re
@@ -49,6 +50,11 @@ class NewOrder:
     may_clamp: bool = False  # pxAmendType 1
 
     @property
+    def is_isolated(self) -> bool:
+        """Whether its position has margin of its own."""
+        return self.td_mode == "isolated"
+
+    @property
     def closes(self) -> bool:
         """Whether it is the closing side of long/short mode."""
         return (self.side, self.pos_side) in ((ASK, "long"), (BID, "short"))
@@ -70,7 +76,7 @@ def parse_order(arg: dict[str, Any], listing: Listing, pos_mode: str, account_le
     """Read the parameters of a new order.
 
     Raises:
-        OkexError: 50014, 51000, 51010, 51020, 51021, 51101, 51121, 51202 or 54036.
+        OkexError: 50014, 50072, 51000, 51010, 51020, 51021, 51101, 51121, 51202 or 54036.
 
     """
     if listing.state == "preopen":
@@ -79,7 +85,11 @@ def parse_order(arg: dict[str, Any], listing: Listing, pos_mode: str, account_le
     td_mode, side, ord_type = (required(arg, name) for name in ("tdMode", "side", "ordType"))
     if not is_spot and account_level == "1":
         raise OkexError("51010")
-    if td_mode != ("cross" if not is_spot or account_level in ("3", "4") else "cash"):
+    has_one_margin = account_level in ("3", "4")
+    if td_mode == "isolated" and has_one_margin:
+        raise OkexError("50072")
+    allowed = ("cross", "isolated") if not is_spot else ("cross",) if has_one_margin else ("cash",)
+    if td_mode not in allowed:
         raise OkexError("51000", "tdMode")
     if side not in SIDES:
         raise OkexError("51000", "side")

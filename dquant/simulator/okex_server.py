@@ -134,7 +134,11 @@ class OkexServer:
             "okex",
             flow,
             COINS,
-            ExchangeOptions(delivery_price=self._delivery_price, settlement_price=self._settlement_price),
+            ExchangeOptions(
+                delivery_price=self._delivery_price,
+                settlement_price=self._settlement_price,
+                has_delivery_orders=True,
+            ),
         )
         settings = {}
         for number, account in enumerate(dict.fromkeys(one.account for one in all_secrets)):

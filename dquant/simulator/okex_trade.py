@@ -22,7 +22,7 @@ from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_limits import RateLimiter
 from dquant.simulator.okex_markets import MarketsHost, OkexMarkets
-from dquant.simulator.okex_orders import ord_id_text, order_id_of
+from dquant.simulator.okex_orders import decimal_text, ord_id_text, order_id_of
 from dquant.simulator.okex_requests import (
     Amendment,
     NewOrder,
@@ -47,6 +47,7 @@ from dquant.simulator.orders import (
 from dquant.simulator.units import ms_text
 
 MOST_IN_BATCH = 20
+MARGIN_MODES = ("cross", "isolated")
 _MOST_PENDING = 500  # orders of an account in one instrument; the engine counts
 FORGOTTEN_NS = 2 * 3600 * NS_PER_S
 
@@ -211,22 +212,24 @@ class OkexDesk:
 
         """
         listing = self.markets.find_listing(arg, by_code=False)
-        if required(arg, "mgnMode") != "cross" or listing.inst_type == "SPOT":
+        mode = required(arg, "mgnMode")
+        if mode not in MARGIN_MODES or listing.inst_type == "SPOT":
             raise OkexError("51000", "mgnMode")
+        is_isolated = mode == "isolated"
         settings = self.settings[account]
         pos_side = text(arg, "posSide") or ("net" if settings.pos_mode == "net_mode" else "")
         allowed = ("net",) if settings.pos_mode == "net_mode" else ("long", "short")
         if pos_side not in allowed:
             raise OkexError("51000", "posSide")
         side = PosSide(pos_side)
-        position = self.exchange.position(account, listing.inst_id, side)
+        position = self.exchange.position(account, listing.inst_id, side, is_isolated=is_isolated)
         if position is None or not position.lots:
             raise OkexError("51023")
         closing = ASK if position.lots > 0 else BID
         pending = [
             view
             for view in self.exchange.open_orders(account, listing.inst_id)
-            if view.pos_side is side
+            if (view.pos_side, view.is_isolated) == (side, is_isolated)
             and view.side == closing
             and (view.reduce_only or side is not PosSide.NET)
         ]
@@ -236,12 +239,16 @@ class OkexDesk:
             self.exchange.cancel(account, view.order_id, Reason.POSITION_CLOSED)
         cl_ord_id, tag = text(arg, "clOrdId"), text(arg, "tag")
         highest, lowest = self.markets.limit_ticks(listing)
-        note = self._note("market", "", listing, account)
+        note: Row = {
+            "ordType": "market",
+            "lever": self.lever(account, listing, side, is_isolated=is_isolated),
+        }
         try:
             self.exchange.close_position(
                 account,
                 listing.inst_id,
                 side,
+                is_isolated=is_isolated,
                 tick=lowest if closing == ASK else highest,
                 client_id=cl_ord_id,
                 note=note,
@@ -277,11 +284,14 @@ class OkexDesk:
             and self._host.now_ns - view.finished_ns >= FORGOTTEN_NS
         )
 
-    def lever(self, account: str, listing: Listing) -> str:
+    def lever(
+        self, account: str, listing: Listing, pos_side: PosSide = PosSide.NET, *, is_isolated: bool = False
+    ) -> str:
         """Return the leverage of an instrument as orders show it."""
         if listing.inst_type == "SPOT":
             return ""
-        return f"{self.exchange.leverage(account, listing.inst_id):f}"
+        lever = self.exchange.leverage(account, listing.inst_id, pos_side, is_isolated=is_isolated)
+        return decimal_text(lever)
 
     def keep_limits(self) -> None:
         """Cancel resting orders that the moving price limit has left behind (cancelSource 15)."""
@@ -326,10 +336,11 @@ class OkexDesk:
             tick=self.markets.checked_tick(listing, new.side, new.ticks, may_clamp=new.may_clamp),
             pos_side=PosSide(new.pos_side or "net"),
             reduce_only=new.is_reduce_only,
+            is_isolated=new.is_isolated,
             client_id=new.cl_ord_id,
             tag=new.tag,
             self_trade=SelfTrade(new.stp_mode),
-            note=self._note(new.ord_type, new.tgt_ccy, listing, account, new),
+            note=self._note(listing, account, new),
         )
         if new.is_reduce_only:
             self._check_reduces(account, request)
@@ -441,7 +452,9 @@ class OkexDesk:
             OkexError: 51169, 51170 or 51112.
 
         """
-        position = self.exchange.position(account, request.symbol, request.pos_side)
+        position = self.exchange.position(
+            account, request.symbol, request.pos_side, is_isolated=request.is_isolated
+        )
         held = 0 if position is None else position.lots
         if not held:
             raise OkexError("51169")
@@ -450,18 +463,17 @@ class OkexDesk:
         if request.lots > abs(held):
             raise OkexError("51112")
 
-    def _note(
-        self, ord_type: str, tgt_ccy: str, listing: Listing, account: str, new: NewOrder | None = None
-    ) -> dict[str, object]:
+    def _note(self, listing: Listing, account: str, new: NewOrder) -> dict[str, object]:
         """Return what the venue wants back with every picture of an order."""
-        note: dict[str, object] = {
-            "ordType": ord_type,
-            "tdMode": "cross" if new is None else new.td_mode,
-            "lever": self.lever(account, listing),
+        side = PosSide(new.pos_side or "net")
+        return {
+            "ordType": new.ord_type,
+            "tdMode": new.td_mode,
+            "lever": self.lever(account, listing, side, is_isolated=new.is_isolated),
+            "tgtCcy": new.tgt_ccy,
+            "ccy": new.ccy,
+            "sz": new.size,
         }
-        if new is not None:
-            note |= {"tgtCcy": tgt_ccy, "ccy": new.ccy, "sz": new.size}
-        return note
 
     def _refusal(self, exc: Refused, listing: Listing) -> OkexError:
         """Return the engine's refusal in the venue's words."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from dquant.simulator import links
-from dquant.simulator.accounts import Account, PositionMode, closing_side
+from dquant.simulator.accounts import Account, PositionMode, closing_side, maintenance_margin
 from dquant.simulator.clearing import Clearing
 from dquant.simulator.contract import Contract, Payoff
 from dquant.simulator.exchange_events import (
@@ -28,6 +28,7 @@ from dquant.simulator.orders import (
     ASK,
     BID,
     Contingency,
+    Key,
     Kind,
     Order,
     OrderRequest,
@@ -78,7 +79,7 @@ class OrderDesk:
     def check_reducing(self, account: Account, request: OrderRequest) -> None:
         """Refuse what could grow a position."""
         closes = request.reduce_only or closing_side(request.pos_side) == request.side
-        if not closes and account.closable((request.symbol, request.pos_side), request.side) < request.lots:
+        if not closes and account.closable(request.key, request.side) < request.lots:
             raise Refused(Why.REDUCE_ONLY_MODE)
 
     def check_margin(self, account: Account, order: Order, contract: Contract) -> None:
@@ -120,9 +121,7 @@ class OrderDesk:
 
     def accept(self, account: Account, request: OrderRequest, category: Reason = Reason.USER) -> Order:
         """Take an order among the open ones, and say so."""
-        self._order_numbers += 1
-        order = Order(self._order_numbers, account.name, account.owner, request, self._clearing.now_ns)
-        order.category = category
+        order = self._numbered(account, request, category)
         if links.is_asleep(account, request.link, request.contingency):
             order.state, order.asleep = State.WAITING, True
         account.accept(order)
@@ -239,7 +238,7 @@ class OrderDesk:
                 self._wake(order)
 
     def liquidate(self, account: Account, coin: str) -> None:
-        """Cancel all orders on a coin and close all its positions at market; the house pays the debt."""
+        """Cancel all cross orders on a coin, close its positions at market; the house pays the debt."""
         clearing = self._clearing
         found = account.margins(coin, clearing.contracts, clearing.mark)
         clearing.emit(
@@ -250,15 +249,50 @@ class OrderDesk:
             maintenance_margin=found.maintenance,
         )
         for order in list(account.orders.values()):
-            if clearing.contracts[order.symbol].settle == coin:
-                self.matching[order.symbol].begin(clearing.now_ns)
-                self.finish(order, State.CANCELLED, Reason.LIQUIDATION)
-        for (symbol, pos_side), position in list(account.positions.items()):
-            if position.lots and position.contract.settle == coin:
-                self._close(account, symbol, pos_side, position.lots)
+            if clearing.contracts[order.symbol].settle == coin and not order.request.is_isolated:
+                self._cancel_for_liquidation(order)
+        for key, position in list(account.positions.items()):
+            if position.lots and position.contract.settle == coin and not position.is_isolated:
+                self._close(account, key, position.lots)
         clearing.cover(account, coin)
 
+    def liquidate_isolated(self, account: Account, key: Key) -> None:
+        """Cancel the orders of an isolated position and close it; it loses no more than its margin."""
+        clearing, position = self._clearing, account.positions[key]
+        contract, coin = position.contract, position.contract.settle
+        price = clearing.mark(contract.symbol)
+        clearing.emit(
+            MarginCalled,
+            account.name,
+            coin=coin,
+            equity=position.margin + position.unrealised(price),
+            maintenance_margin=maintenance_margin(contract, abs(position.mark_value(price))),
+        )
+        for order in list(account.orders.values()):
+            if order.key == key:
+                self._cancel_for_liquidation(order)
+        least = account.cash[coin] - position.margin
+        if position.lots:
+            self._close(account, key, position.lots)
+        clearing.cover(account, coin, least)
+
+    def next_order(self, account: Account, request: OrderRequest) -> Order:
+        """Return an order of the house that delivers a position; it is open until it is filled."""
+        order = self._numbered(account, request, Reason.DELIVERY)
+        account.accept(order)
+        return order
+
     # Inside
+
+    def _numbered(self, account: Account, request: OrderRequest, category: Reason) -> Order:
+        self._order_numbers += 1
+        order = Order(self._order_numbers, account.name, account.owner, request, self._clearing.now_ns)
+        order.category = category
+        return order
+
+    def _cancel_for_liquidation(self, order: Order) -> None:
+        self.matching[order.symbol].begin(self._clearing.now_ns)
+        self.finish(order, State.CANCELLED, Reason.LIQUIDATION)
 
     def _forget(self, order: Order) -> None:
         self.open_orders -= 1
@@ -287,7 +321,7 @@ class OrderDesk:
 
     def _cut(self, account: Account, request: OrderRequest) -> OrderRequest:
         """Return a closing order no larger than its position; in long/short mode too large is refused."""
-        key = request.symbol, request.pos_side
+        key = request.key
         closable = account.closable(key, request.side)
         closing = closing_side(request.pos_side)
         if closing is None:
@@ -375,7 +409,8 @@ class OrderDesk:
             return
         self.enter(order, [])
 
-    def _close(self, account: Account, symbol: str, pos_side: PosSide, lots: int) -> None:
+    def _close(self, account: Account, key: Key, lots: int) -> None:
+        symbol, pos_side, is_isolated = key
         request = OrderRequest(
             symbol,
             ASK if lots > 0 else BID,
@@ -383,6 +418,7 @@ class OrderDesk:
             Kind.MARKET,
             pos_side=pos_side,
             reduce_only=True,
+            is_isolated=is_isolated,
             self_trade=SelfTrade.ALLOW,
         )
         order = self.accept(account, request, Reason.LIQUIDATION)

@@ -53,6 +53,9 @@ class Contingency(StrEnum):
     OTO = "oto"  # one triggers the others
 
 
+Key = tuple[str, "PosSide", bool]  # which position of an account: instrument, side, whether it is isolated
+
+
 class PosSide(StrEnum):
     """Which position of an instrument: the only one (net, one way), or that of long/short mode."""
 
@@ -152,6 +155,7 @@ class OrderRequest:
     tick: int | None = None
     pos_side: PosSide = PosSide.NET
     reduce_only: bool = False  # never grows the position; what is above it is cut off
+    is_isolated: bool = False  # its position has margin of its own
     client_id: str = ""  # unique among the account's open orders where given
     tag: str = ""  # dead-man timers may be by tag
     self_trade: SelfTrade = SelfTrade.CANCEL_MAKER
@@ -160,6 +164,11 @@ class OrderRequest:
     contingency: Contingency | None = None
     expires_ns: int | None = None  # cancelled then with ``Reason.EXPIRED``
     note: Mapping[str, object] | None = None  # the venue's own facts, handed back in every view
+
+    @property
+    def key(self) -> Key:
+        """Which position of the account it moves."""
+        return self.symbol, self.pos_side, self.is_isolated
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +185,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     pos_side: PosSide
     reduce_only: bool
+    is_isolated: bool = False
     client_id: str
     tag: str
     self_trade: SelfTrade
@@ -277,9 +287,9 @@ class Order:
         return self.state is State.WAITING
 
     @property
-    def key(self) -> tuple[str, PosSide]:
+    def key(self) -> Key:
         """Which position of the account it moves."""
-        return self.request.symbol, self.request.pos_side
+        return self.request.key
 
     def view(self) -> OrderView:
         """Return a picture of it as it is now."""
@@ -296,6 +306,7 @@ class Order:
             state=self.state,
             pos_side=asked.pos_side,
             reduce_only=asked.reduce_only,
+            is_isolated=asked.is_isolated,
             client_id=asked.client_id,
             tag=asked.tag,
             self_trade=asked.self_trade,

@@ -25,7 +25,9 @@ class Position:
         "entry_cost",
         "fees",
         "funding",
+        "is_isolated",
         "lots",
+        "margin",
         "opened_ns",
         "pos_side",
         "position_id",
@@ -35,8 +37,18 @@ class Position:
         "updated_ns",
     )
 
-    def __init__(self, contract: Contract, pos_side: PosSide, position_id: int, now_ns: int) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        pos_side: PosSide,
+        position_id: int,
+        now_ns: int,
+        *,
+        is_isolated: bool = False,
+    ) -> None:
         self.contract, self.pos_side, self.position_id = contract, pos_side, position_id
+        self.is_isolated = is_isolated
+        self.margin = 0  # set aside for it, where it is isolated
         self.lots = self.cost = self.entry_cost = 0
         self.realised = self.settled = self.fees = self.funding = self.previous_realised = 0
         self.opened_ns = self.updated_ns = now_ns

@@ -22,7 +22,7 @@ CONTRACT = Contract(
     group="X",
 )
 CONTRACTS = {"X": CONTRACT}
-KEY = "X", PosSide.NET
+KEY = "X", PosSide.NET, False
 
 
 def mark(symbol: str) -> Decimal:

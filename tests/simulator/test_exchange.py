@@ -566,6 +566,27 @@ def test_a_contract_that_ends_cancels_its_orders_and_closes_its_positions():
     bench.check_conservation()
 
 
+def test_a_position_can_be_delivered_by_an_order_of_the_house():
+    options = ExchangeOptions(delivery_price=lambda symbol: D("84321.5"), has_delivery_orders=True)
+    bench = Bench(options=options)
+    bench.buy(100, symbol="FUT")
+    bench.events()
+    bench.exchange.deliver("FUT")
+    filled, delivered, *_ = bench.events()
+    assert isinstance(filled, OrderFilled)
+    assert isinstance(delivered, PositionDelivered)
+    assert filled.fill == delivered.fill
+    order = bench.exchange.order("a", filled.fill.order_id)
+    assert (order.category, order.state, order.filled, order.fee) == (
+        Reason.DELIVERY,
+        State.FILLED,
+        100,
+        filled.fill.fee,
+    )
+    assert bench.exchange._desk.open_orders == 0
+    bench.check_conservation()
+
+
 @pytest.mark.parametrize("source", list(TriggerSource))
 def test_a_stop_waits_outside_the_book_without_margin_until_its_price_comes(bench, source):
     exchange = bench.exchange
@@ -623,6 +644,70 @@ def test_a_margin_call_on_demand_closes_everything(bench):
     bench.exchange.call_margin("a")
     assert [view.lots for view in bench.exchange.positions("a")] == [0, 0]
     bench.check_conservation()
+
+
+def test_an_isolated_position_has_margin_of_its_own_by_hand(bench):
+    """1,000 USD at ten times, beside a cross position of the same instrument: 100 USD of margin, in BTC."""
+    exchange = bench.exchange
+    bench.buy(50)
+    free = exchange.balance("a", "BTC").available
+    bench.buy(100, is_isolated=True)
+    held = exchange.position("a", "PERP", is_isolated=True)
+    fills = [fill for fill in exchange.fills("a") if fill.is_isolated]
+    margin = float(sum(Fraction(10 * fill.lots * COIN) / Fraction(fill.price) for fill in fills) / 10)
+    fee = sum(fill.fee for fill in fills)
+    assert (held.lots, exchange.position("a", "PERP").lots) == (100, 50)
+    assert held.margin == held.initial_margin == pytest.approx(margin, abs=2)
+    balance = exchange.balance("a", "BTC")
+    assert (balance.isolated, balance.isolated_unrealised) == (held.margin, held.unrealised)
+    assert balance.available == pytest.approx(free - margin - fee, abs=1e-4 * COIN)
+    bench.sell(40, is_isolated=True, reduce_only=True)
+    assert exchange.position("a", "PERP", is_isolated=True).margin == pytest.approx(margin * 0.6, abs=2)
+    exchange.set_leverage("a", "PERP", D(20), is_isolated=True)
+    assert exchange.position("a", "PERP", is_isolated=True).margin == pytest.approx(margin * 0.3, abs=2)
+    assert exchange.leverage("a", "PERP") == 10
+    exchange.pay_funding("PERP", D("0.001"))
+    paid = exchange.position("a", "PERP", is_isolated=True).funding
+    assert exchange.position("a", "PERP", is_isolated=True).margin == pytest.approx(
+        margin * 0.3 - paid, abs=2
+    )
+    bench.sell(90, is_isolated=True)  # through zero
+    held = exchange.position("a", "PERP", is_isolated=True)
+    assert (held.lots, exchange.position("a", "PERP").lots) == (-30, 50)
+    bench.ask(tick=bench.best(BID) - 100, is_isolated=True)
+    with refused(Why.IN_USE):
+        exchange.set_leverage("a", "PERP", D(5), is_isolated=True)
+    bench.check_conservation()
+
+
+def test_an_isolated_position_falls_alone_and_costs_no_more_than_its_margin(bench):
+    exchange = bench.exchange
+    exchange.set_leverage("a", "PERP", D(100), is_isolated=True)
+    bench.buy(1000)
+    bench.buy(1000, is_isolated=True)
+    spared = bench.ask(tick=bench.best(BID) - 200_000)
+    gone = bench.ask(tick=bench.best(BID) - 200_000, is_isolated=True)
+    margin, cash = exchange.position("a", "PERP", is_isolated=True).margin, exchange.balance("a", "BTC").cash
+    bench.events()
+    bench.flow.coins["BTC"].price *= 0.9
+    events = bench.pass_time(S)
+    (called,) = [event for event in events if isinstance(event, MarginCalled)]
+    assert called.equity <= called.maintenance_margin
+    assert exchange.position("a", "PERP").lots == 1000
+    assert exchange.order("a", spared.order_id).is_open
+    assert exchange.position("a", "PERP", is_isolated=True).lots == 0
+    assert exchange.order("a", gone.order_id).reason is Reason.LIQUIDATION
+    assert exchange.balance("a", "BTC").cash >= cash - margin
+    bench.check_conservation()
+
+
+def test_a_daily_settlement_leaves_isolated_positions_alone(bench):
+    bench.buy(10, symbol="FUT", is_isolated=True)
+    bench.buy(10, symbol="FUT")
+    bench.events()
+    bench.exchange.settle_daily("FUT", D(90_000))
+    settled = [event for event in bench.events() if isinstance(event, PositionChanged)]
+    assert [event.position.is_isolated for event in settled] == [False]
 
 
 def test_a_position_larger_than_the_book_is_closed_against_the_house(bench):
@@ -753,6 +838,8 @@ def play(bench: Bench, script: list[Any]) -> list[Any]:
                     request = replace(request, trigger=Trigger(tick, rising=side == BID))
                 if away % 7 == 0:
                     request = replace(request, expires_ns=exchange.now_ns + S)
+                if away % 3 == 0 and symbol != "SPOT":
+                    request = replace(request, is_isolated=True)
                 exchange.place(account, request)
             elif verb in ("cancel", "amend"):
                 orders = [o for name in ("a", "b") for o in exchange.open_orders(name)]
@@ -785,11 +872,11 @@ def test_whatever_is_done_money_is_conserved_and_every_sum_holds(script, seed, i
     if is_hedged:
         bench.exchange.set_mode("a", PositionMode.LONG_SHORT)
     events = play(bench, script)
-    net: dict[tuple[str, str, PosSide], int] = {}
+    net: dict[tuple[str, str, PosSide, bool], int] = {}
     for event in events:
         if isinstance(event, OrderFilled):
             fill, order = event.fill, event.order
-            key = fill.account, fill.symbol, fill.pos_side
+            key = fill.account, fill.symbol, fill.pos_side, fill.is_isolated
             before = net.get(key, 0)
             after = net[key] = before + (fill.lots if fill.side == BID else -fill.lots)
             assert 0 < fill.lots <= order.filled <= order.lots
@@ -803,10 +890,12 @@ def test_whatever_is_done_money_is_conserved_and_every_sum_holds(script, seed, i
             if order.tick is not None and fill.tick is not None:
                 assert fill.tick <= order.tick if fill.side == BID else fill.tick >= order.tick
         elif isinstance(event, PositionDelivered):
-            net[event.account, event.symbol, event.pos_side] = 0
+            net[event.account, event.symbol, event.pos_side, event.fill.is_isolated] = 0
     for account in ("a", "b"):
         for position in bench.exchange.positions(account):
-            assert position.lots == net.get((account, position.symbol, position.pos_side), 0)
+            key = account, position.symbol, position.pos_side, position.is_isolated
+            assert position.lots == net.get(key, 0)
+            assert position.margin == 0 or (position.is_isolated and position.lots)
         for order in bench.exchange.open_orders(account):
             assert order.left > 0
             if order.state is State.WAITING:

@@ -226,7 +226,8 @@ def test_a_position_is_closed_at_market_with_or_without_its_closing_orders(trade
     assert answer["data"] == [{"clOrdId": "", "instId": SWAP, "posSide": "net", "tag": ""}]
     assert trader.ask("GET", "account/positions")[1]["data"] == []
     assert trader.ask("GET", "trade/orders-pending")[1]["data"] == []
-    assert trader.ask("POST", "trade/close-position", body | {"mgnMode": "isolated"})[1]["code"] == "51000"
+    assert trader.ask("POST", "trade/close-position", body | {"mgnMode": "isolated"})[1]["code"] == "51023"
+    assert trader.ask("POST", "trade/close-position", body | {"mgnMode": "cash"})[1]["code"] == "51000"
 
 
 # The dead-man switch
@@ -290,7 +291,7 @@ def test_leverage_of_futures_is_shared_and_bounded(trader):
         ({"lever": "21"}, "59102"),
         ({"lever": "0"}, "59105"),
         ({"lever": "x"}, "51000"),
-        ({"mgnMode": "isolated"}, "51000"),
+        ({"mgnMode": "cash"}, "51000"),
         ({"posSide": "long"}, "51000"),
         ({"instId": SPOT}, "51000"),
         ({"instId": ""}, "50015"),
@@ -366,8 +367,11 @@ def test_delivery_cancels_orders_closes_positions_and_ends_the_contract(trader_a
     assert [(row["clOrdId"], row["state"], row["cancelSource"]) for row in rows if row["clOrdId"]] == [
         ("open", "canceled", "7")
     ]
-    kinds = [f["data"][0]["eventType"] for f in frames if f["arg"]["channel"] == "balance_and_position"]
-    assert kinds == ["delivered"]
+    both = [f["data"][0] for f in frames if f["arg"]["channel"] == "balance_and_position"]
+    assert [row["eventType"] for row in both] == ["delivered"]
+    (order_row,) = [row for row in rows if not row["clOrdId"]]
+    assert (order_row["category"], order_row["state"], order_row["side"]) == ("delivery", "filled", "sell")
+    assert (order_row["sz"], order_row["accFillSz"], order_row["fillSz"]) == ("10", "10", "10")
     positions = [f["data"][0] for f in frames if f["arg"]["channel"] == "positions" and f["data"]]
     assert positions[-1]["pos"] == "0"
     states = [json.loads(text) for text in watcher.texts_to_send()]
@@ -383,6 +387,16 @@ def test_delivery_cancels_orders_closes_positions_and_ends_the_contract(trader_a
     )
     expected = 1_000 / entry - 1_000 / price
     assert abs(Decimal(fill["fillPnl"]) - expected) < Decimal("1e-13")
+    # The order is found like any other, its price is the delivery price, its trade is its own everywhere.
+    (found,) = trader.ask("GET", "trade/orders-history", instType="FUTURES", category="delivery")[1]["data"]
+    assert (found["ordId"], fill["ordId"]) == (order_row["ordId"], order_row["ordId"])
+    assert Decimal(found["avgPx"]) == Decimal(order_row["fillPx"]) == Decimal(fill["fillPx"]) == price
+    assert (found["pnl"], found["fee"]) == (fill["fillPnl"], fill["fee"])
+    assert both[0]["trades"] == [{"instId": FUTURE, "tradeId": fill["tradeId"]}]
+    (bill,) = [one for one in trader.ask("GET", "account/bills")[1]["data"] if one["subType"] == "112"]
+    assert (bill["ordId"], bill["tradeId"], bill["px"]) == (fill["ordId"], fill["tradeId"], fill["fillPx"])
+    assert Decimal(bill["balChg"]) == Decimal(fill["fillPnl"]) + Decimal(fill["fee"])
+    assert Decimal(fill["tradeId"]) < 0
     assert (
         trader.ask("POST", "trade/order", order(instId=FUTURE, px="84000"))[1]["data"][0]["sCode"] == "51001"
     )

@@ -104,7 +104,7 @@ def test_arguments_that_are_none_are_refused_as_documented(trader, recorded):
         ({"instIdCode": None, "instId": SWAP}, "50014", "Parameter instIdCode can not be empty."),
         ({"instIdCode": 1}, "51001", None),
         ({"instIdCode": "x"}, "51001", None),
-        ({"tdMode": "isolated"}, "51000", "Parameter tdMode  error "),
+        ({"tdMode": "cash"}, "51000", "Parameter tdMode  error "),
         ({"tdMode": None}, "50014", "Parameter tdMode can not be empty."),
         ({"side": "up"}, "51000", "Parameter side  error "),
         ({"posSide": "long"}, "51000", "Parameter posSide  error "),
