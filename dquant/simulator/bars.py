@@ -81,10 +81,11 @@ class MinuteBars:
             self._bars.append(bar)
         bar.add(tick, lots)
 
-    def bars(self, now_ns: int, size_ns: int = MINUTE_NS) -> list[Bar]:
+    def bars(self, now_ns: int, size_ns: int = MINUTE_NS, origin_ns: int = 0) -> list[Bar]:
         """Return bars of a size, a whole number of minutes, the unfinished one last.
 
-        A bar begins at a multiple of its size; one whose beginning is not kept any more is left out.
+        A bar begins at a multiple of its size after ``origin_ns``; one whose beginning is not kept any more
+        is left out, but for the unfinished one, which then has what is kept.
         """
         self._invent_past()
         oldest = now_ns - now_ns % MINUTE_NS - (KEPT - 1) * MINUTE_NS
@@ -92,10 +93,10 @@ class MinuteBars:
         for bar in self._without_holes(now_ns):
             if bar.start < oldest:
                 continue
-            start = bar.start - bar.start % size_ns
+            start = bar.start - (bar.start - origin_ns) % size_ns
             if found and found[-1].start == start:
                 found[-1].join(bar)
-            elif found or bar.start == start:
+            elif found or bar.start == start or start + size_ns > now_ns:
                 found.append(Bar(start, *(getattr(bar, name) for name in Bar.__slots__[1:])))
         return found
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from dquant.simulator.okex_history import BAR_NAMES
 from dquant.simulator.units import Step
 
 # Channels by URL, fact sheet section 1. The two deep ones need a login and a fee tier that nobody here has.
@@ -19,7 +20,7 @@ FUNDING_CHANNELS = frozenset({"funding-rate"})
 INSTRUMENT_CHANNELS = MARKET_CHANNELS | DERIVATIVE_CHANNELS | FUNDING_CHANNELS
 TYPE_CHANNELS = frozenset({"instruments", "estimated-price"})
 PUBLIC_CHANNELS = INSTRUMENT_CHANNELS | TIER_CHANNELS | TYPE_CHANNELS | {"index-tickers", "status"}
-CANDLE_CHANNELS = frozenset({f"candle{bar}" for bar in ("1m", "3m", "5m", "15m", "30m", "1H", "2H", "4H")})
+CANDLE_CHANNELS = frozenset(f"candle{bar}" for bar in BAR_NAMES)
 BUSINESS_CHANNELS = CANDLE_CHANNELS | {"trades-all"}
 PRIVATE_CHANNELS = frozenset(
     {

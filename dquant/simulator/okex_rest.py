@@ -73,7 +73,7 @@ class OkexRest:
             "market/trades": self._trades,
             "market/candles": self._candles,
             "market/history-candles": self._candles,
-            "market/history-trades": self._trades,
+            "market/history-trades": self._history_trades,
             "public/underlying": self._underlying,
             "public/position-tiers": self._position_tiers,
             "public/delivery-exercise-history": self._deliveries,
@@ -172,14 +172,19 @@ class OkexRest:
 
     def _trades(self, query: Query, now_ns: int) -> Rows:
         del now_ns
-        feed = self._feed(query)
-        limit = _count(query, "limit", 100, 500)
-        rows: Rows = []
-        for item in reversed(feed.market.trades):
-            rows.extend(reversed(data.single_fills(feed.market, item)))
-            if len(rows) >= limit:
-                break
-        return rows[:limit]
+        return self._fills(query)[: _count(query, "limit", 100, 500)]
+
+    def _history_trades(self, query: Query, now_ns: int) -> Rows:
+        del now_ns
+        rows = history.trades(self._fills(query), query, _count(query, "limit", 100, 100))
+        if rows is None:
+            raise RestError("51000", "Parameter type error", 400)
+        return rows
+
+    def _fills(self, query: Query) -> Rows:
+        """Return every match that is remembered, newest first."""
+        market = self._feed(query).market
+        return [row for item in reversed(market.trades) for row in reversed(data.single_fills(market, item))]
 
     def _index_tickers(self, query: Query, now_ns: int) -> Rows:
         del now_ns
@@ -285,12 +290,12 @@ class OkexRest:
         if not family:
             raise RestError("50015", "Either parameter uly or instFamily is required", 400)
         rows = self._host.settlements.delivery_rows(inst_type, family)
-        return rows[: _count(query, "limit", 100, 100)]
+        return history.page(rows, "ts", query, _count(query, "limit", 100, 100))
 
     def _settlements(self, query: Query, now_ns: int) -> Rows:
         del now_ns
         rows = self._host.settlements.settlement_rows(_given(query, "instFamily"))
-        return rows[: _count(query, "limit", 100, 100)]
+        return history.page(rows, "ts", query, _count(query, "limit", 100, 100))
 
     def _next_settlement(self, query: Query, now_ns: int) -> Rows:
         feed = self._feed(query)

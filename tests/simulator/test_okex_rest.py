@@ -1,5 +1,7 @@
 """REST of the simulated OKX: what a query selects, and what is refused how."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from dquant.simulator.venue import RestRequest
@@ -45,6 +47,48 @@ def test_candles_are_a_day_of_minutes_newest_first_with_the_open_one_marked(okex
     hours = okex.get("market/candles", instId=INST, bar="1H")[1]["data"]
     assert {int(row[0]) % 3_600_000 for row in hours} == {0}
     assert okex.get("market/candles", instId=INST, after="1")[1]["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("bar", "start"),
+    [
+        ("6Hutc", (2026, 11, 22, 6)),
+        ("12H", (2026, 11, 22, 4)),
+        ("1Dutc", (2026, 11, 22)),
+        ("1D", (2026, 11, 21, 16)),
+        ("1Wutc", (2026, 11, 16)),
+        ("1W", (2026, 11, 15, 16)),
+        ("1Mutc", (2026, 11, 1)),
+        ("3M", (2026, 9, 30, 16)),
+    ],
+)
+def test_long_candles_open_by_the_chinese_day_or_with_utc_by_ours(okex_at, bar, start):
+    okex = okex_at(2026, 11, 22, 9)
+    okex.run(100)
+    rows = okex.get("market/candles", instId=INST, bar=bar)[1]["data"]
+    assert int(rows[0][0]) == datetime(*start, tzinfo=UTC).timestamp() * 1000
+    assert rows[0][8] == "0"
+    minutes = okex.get("market/candles", instId=INST, limit="1")[1]["data"]
+    assert rows[0][4] == minutes[0][4]
+
+
+@pytest.mark.parametrize(("query", "key"), [({}, "tradeId"), ({"type": "2"}, "ts")])
+def test_history_trades_are_walked_through_to_their_end(okex, query, key):
+    okex.run(3_000)
+    seen = okex.get("market/history-trades", instId=INST, limit="10", **query)[1]["data"]
+    for _ in range(1_000):
+        rows = okex.get("market/history-trades", instId=INST, limit="10", after=seen[-1][key], **query)[1]
+        if not rows["data"]:
+            break
+        seen += rows["data"]
+    else:
+        pytest.fail("the pages have no end")
+    ids = [int(row["tradeId"]) for row in seen]
+    assert ids == sorted(set(ids), reverse=True)
+    assert len(ids) > 20
+    newer = okex.get("market/history-trades", instId=INST, before=seen[5][key], **query)[1]["data"]
+    assert all(int(row[key]) > int(seen[5][key]) for row in newer)
+    assert okex.get("market/history-trades", instId=INST, type="3")[0] == 400
 
 
 def test_paid_fundings_have_the_recorded_shape_and_begin_with_the_last_one(okex, recorded):
