@@ -124,7 +124,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                 "channels",
                 nargs="*",
                 metavar="CHANNEL",
-                help="channel names or patterns (default: price health), e.g. 'price:okex_*'",
+                help="channel names, or patterns such as 'price:okex_*' (default: price health)",
             )
         elif verb == "replay":
             one.add_argument("tape", metavar="TAPE", help="a tape, plain or .gz or .zst")
@@ -191,7 +191,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 _EPILOGS = {
     "watch": "A live view on a terminal, one line a change when piped. In dev the exchanges are simulated.",
     "feed": "Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md.",
-    "monitor": "A live table on a terminal, lines when piped, the records themselves with --json.",
+    "monitor": """\
+A live table on a terminal, lines when piped, the records themselves with --json.
+Channels: price, depth, trade, health for all markets, price:<market> and so on for one. In a Redis Cluster
+they are sharded, and patterns are refused: Redis has none for them.""",
     "replay": "Prices go to standard output, the summary to standard error. -m filters by instrument.",
     "simulate": """\
 Prints its addresses, keys and something to try first (--json: an object); any client of the real exchanges

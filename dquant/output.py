@@ -30,11 +30,19 @@ PIPE_BYTES = 4096  # a pipe that is ready takes so many without blocking (PIPE_B
 
 
 class LineWriter:
-    """Writes lines to a file descriptor, newest never lost, oldest dropped when the reader is too slow."""
+    """Writes lines to a file descriptor, newest never lost, oldest dropped when the reader is too slow.
+
+    Attributes:
+        dropped: Lines that were never written.
+        is_broken: The reader went away, or nothing more can be written.
+        error: Why nothing can be written, where it is not that the reader went away.
+
+    """
 
     def __init__(self, fd: int | None = None) -> None:
         self.dropped = 0
-        self.is_broken = False  # the reader went away, or nothing more can be written
+        self.is_broken = False
+        self.error: str | None = None
         self._fd = sys.stdout.fileno() if fd is None else fd
         self._lines: collections.deque[bytes] = collections.deque()
         self._wake = threading.Event()
@@ -52,6 +60,14 @@ class LineWriter:
                 self.dropped += 1
         self._lines.append(line)
         self._wake.set()
+
+    def look(self) -> bool:
+        """Tell whether there is still somebody to write for; notices a reader that left between two lines."""
+        if not self.is_broken:
+            poll = select.poll()
+            poll.register(self._fd, 0)  # errors only
+            self.is_broken = any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
+        return not self.is_broken
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Write what waits, for at most ``timeout_s``; what is left then counts as dropped."""
@@ -83,9 +99,10 @@ class LineWriter:
                 # Whoever shares the descriptor made it non-blocking.
                 select.select([], [self._fd], [])
             except OSError as exc:
-                self.is_broken = True
                 if exc.errno != errno.EPIPE:
-                    logger.error("standard output cannot be written: %s", exc.strerror)
+                    self.error = f"standard output cannot be written: {exc.strerror}"
+                    logger.error("%s", self.error)
+                self.is_broken = True
                 return
 
 

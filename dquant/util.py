@@ -1,8 +1,10 @@
 """Small leaves that several rooms need."""
 
+import os
 import random
 import sys
 import time
+from typing import TextIO
 from urllib.parse import urlsplit
 
 M_ARENA_MAX = -8  # malloc.h
@@ -23,6 +25,11 @@ def full_jitter(attempt: int, base_s: float, ceiling_s: float) -> float:
 
     """
     return random.uniform(0.0, min(ceiling_s, base_s * 2.0 ** min(attempt, 32)))
+
+
+def has_screen(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal on which a picture can be drawn again in its place."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def proxy_for(url: str) -> str | None:

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "output": LEAVES,
     # Where the configuration comes in: the factory, and the monitor as a program of its own.
     "markets.market_factory": LEAVES | {"model", "config"},
-    "pipeline.monitor_subscriber": LEAVES | {"model", "config"},
+    "pipeline.monitor_subscriber": LEAVES | {"model", "config", "output"},
     "datafeed": LEAVES | {"model", "markets", "strategy", "pipeline"},
     "entrypoint": EVERYTHING,
     "__main__": EVERYTHING,

@@ -1,9 +1,8 @@
 """Tails Redis channels: a live table, plain lines, or the records themselves as JSON lines.
 
-Channel names or patterns in; ``monitor_model`` keeps what they say. Subscribes over redis-py, subscribes
-again with back-off after the server went, and says within 3 s that a feed fell silent: on the screen, or in
-the log (standard error), so that ``--json`` has records alone on standard output. A connection on which not
-even a PING is answered is given up and made anew.
+Channel names or patterns in; ``subscription`` keeps them subscribed, ``monitor_model`` keeps what they say.
+Says within 3 s that a feed fell silent: on the screen, or in the log (standard error), so that ``--json`` has
+records alone on standard output.
 
 Also a program: ``python -m dquant.pipeline.monitor_subscriber [CHANNEL …]``.
 
@@ -14,30 +13,27 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dquant.constants import EXIT_DONE
 from dquant.errors import DquantError
 from dquant.model.events import Depth, Health, Price, TradeRecord
+from dquant.output import LineWriter
 from dquant.pipeline.monitor_model import MonitorModel, Record
-from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, close_client, create_client, explain
+from dquant.pipeline.redis_link import RedisSettings
+from dquant.pipeline.subscription import Subscription
 from dquant.pipeline.valkey_child import Keeper
-from dquant.util import full_jitter, now_ns
+from dquant.util import has_screen, now_ns
 
 if TYPE_CHECKING:
     from rich.live import Live
 
 DEFAULT_CHANNELS = ("price", "health")
-BACKOFF_BASE_S, BACKOFF_CEILING_S = 0.05, 1.0
 TICK_S = 0.25  # also the table's 4 Hz
-# A PING goes out after so long without any message; unanswered for as long again, the connection is dead.
-PING_AFTER_S = 2.0
-DEAD_AFTER_S = 4.0
 NOTICES_SHOWN = 5
 
 log = logging.getLogger(__name__)
@@ -49,8 +45,12 @@ class MonitorSubscriber:
     ``methods`` names the handler of each kind of record; a handler returns the plain line for it, or None.
 
     Args:
-        channels: Names (``price``, ``price:<market>``, ``health`` …) or glob patterns.
+        channels: Names (``price``, ``price:<market>``, ``health`` …) or glob patterns; in a Redis Cluster
+            names only.
         settings: Where Redis is.
+
+    Raises:
+        ConfigError: A channel that cannot be subscribed.
 
     """
 
@@ -63,19 +63,25 @@ class MonitorSubscriber:
             "depth": self.depth_handler,
             "trade": self.trade_handler,
         }
-        self.subscriptions = 0
-        self.is_subscribed = False
         self.notices: deque[str] = deque(maxlen=NOTICES_SHOWN)
-        self._settings = settings
-        self._status = "connecting"
+        self._subscription = Subscription(self.channels, settings, self._receive, self._notice)
         self._states: dict[str, str] = {}
-        self._stream: TextIO = sys.stdout
+        self._stream: TextIO | None = None
+        self._out: LineWriter | None = None
         self._as_json = False
         self._count: int | None = None
         self._live: Live | None = None
-        self._pubsub: Any = None  # redis-py's pub/sub objects share no typed base
-        self._message_at = 0.0
         self._done = asyncio.Event()
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether every channel is listened to."""
+        return self._subscription.is_subscribed
+
+    @property
+    def subscriptions(self) -> int:
+        """How often all channels came to be subscribed."""
+        return self._subscription.subscriptions
 
     # Handlers: one plain line for what a person at a pipe wants to see.
 
@@ -114,13 +120,22 @@ class MonitorSubscriber:
         as_json: bool = False,
         stream: TextIO | None = None,
     ) -> None:
-        """Listen for ``duration`` seconds or ``count`` records, until cancelled, or while somebody reads."""
-        self._stream = stream or sys.stdout
+        """Listen for ``duration`` seconds or ``count`` records, until cancelled, or while somebody reads.
+
+        Lines go to ``stream``, by default to standard output in a way that no reader holds up.
+
+        Raises:
+            DquantError: Standard output cannot be written.
+
+        """
+        self._stream = stream
         self._as_json, self._count = as_json, count
         self._done = asyncio.Event()
         self.model = MonitorModel(now_ns())
-        with self._screen():
-            tasks = [asyncio.create_task(work()) for work in (self._listen, self._tick, self._done.wait)]
+        with self._screen(), self._lines():
+            tasks = [
+                asyncio.create_task(work()) for work in (self._subscription.run, self._tick, self._done.wait)
+            ]
             try:
                 finished, _ = await asyncio.wait(tasks, timeout=duration, return_when=asyncio.FIRST_COMPLETED)
                 for task in finished:
@@ -131,72 +146,40 @@ class MonitorSubscriber:
                 await asyncio.wait(tasks)
 
     @contextlib.contextmanager
-    def _screen(self) -> Any:
+    def _screen(self) -> Iterator[None]:
         """Draw on a terminal while inside; elsewhere nothing."""
-        if self._as_json or not self._stream.isatty():
+        stream = self._stream or sys.stdout
+        if self._as_json or not has_screen(stream):
             yield
             return
         from rich.console import Console
         from rich.live import Live
 
-        with Live(console=Console(file=self._stream), auto_refresh=False) as self._live:
+        with Live(console=Console(file=stream), auto_refresh=False) as self._live:
             yield
         self._live = None
 
-    async def _listen(self) -> None:
-        attempt = 0
-        while True:
-            records_before = self.model.records
-            try:
-                await self._converse()
-            except LINK_ERRORS as exc:
-                if self.is_subscribed or attempt == 0:
-                    self._notice(f"{explain(exc, self._settings)}; trying again")
-            finally:
-                self.is_subscribed = False
-            self._status = f"no connection to {self._settings.address}"
-            attempt = 0 if self.model.records > records_before else attempt + 1
-            await asyncio.sleep(full_jitter(attempt, BACKOFF_BASE_S, BACKOFF_CEILING_S))
-
-    async def _converse(self) -> None:
-        """Subscribe, and take messages until the connection fails."""
-        loop = asyncio.get_running_loop()
-        client = create_client(self._settings)
+    @contextlib.contextmanager
+    def _lines(self) -> Iterator[None]:
+        """Write lines to standard output while inside, unless they go elsewhere."""
+        if self._live is not None or self._stream is not None:
+            yield
+            return
+        self._out = out = LineWriter()
         try:
-            await client.ping()  # a login that fails says so more clearly than a subscription
-            self._pubsub = client.pubsub()
-            names = [name for name in self.channels if not _is_pattern(name)]
-            patterns = [name for name in self.channels if _is_pattern(name)]
-            if names:
-                await self._pubsub.subscribe(*names)
-            if patterns:
-                await self._pubsub.psubscribe(*patterns)
-            async with asyncio.timeout(DEAD_AFTER_S) as deadline:
-                async for message in self._pubsub.listen():
-                    self._message_at = loop.time()
-                    deadline.reschedule(self._message_at + DEAD_AFTER_S)
-                    self._receive(message)
+            yield
         finally:
-            pubsub, self._pubsub = self._pubsub, None
-            if pubsub is not None:
-                with contextlib.suppress(*LINK_ERRORS):
-                    await pubsub.aclose()
-            await close_client(client)
+            self._out = None
+            out.close()
+            if out.dropped:
+                log.warning("%d lines dropped: the reader of standard output was too slow", out.dropped)
+        if out.error:
+            raise DquantError(out.error)
 
-    def _receive(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind in {"subscribe", "psubscribe"}:
-            if not self.is_subscribed:
-                self.is_subscribed = True
-                self.subscriptions += 1
-                self._status = f"listening to {' '.join(self.channels)} at {self._settings.address}"
-                if self.subscriptions > 1:
-                    self._notice(f"subscribed again at {self._settings.address}")
-        elif kind in {"message", "pmessage"}:
-            channel = message["channel"].decode(errors="replace")
-            record = self.model.receive(channel, message["data"], now_ns())
-            if record is not None:
-                self._show(channel, record, message["data"])
+    def _receive(self, channel: str, text: bytes) -> None:
+        record = self.model.receive(channel, text, now_ns())
+        if record is not None:
+            self._show(channel, record, text)
 
     def _show(self, channel: str, record: Record, text: bytes) -> None:
         if self._as_json:
@@ -212,11 +195,11 @@ class MonitorSubscriber:
     def _write(self, line: str) -> None:
         if self._done.is_set():
             return
-        try:
+        if self._out is not None:
+            self._out.write(line.encode())
+        elif self._stream is not None:
             self._stream.write(line + "\n")
             self._stream.flush()
-        except BrokenPipeError:
-            self._done.set()  # the reader has seen enough: an ordinary end
 
     def _notice(self, what: str) -> None:
         if self._live is None:
@@ -224,28 +207,21 @@ class MonitorSubscriber:
         self.notices.append(what)
 
     async def _tick(self) -> None:
-        """Watch for silence, keep a quiet connection proven, redraw."""
-        loop = asyncio.get_running_loop()
-        pinged_at = 0.0
+        """Watch for silence, redraw."""
         while True:
             await asyncio.sleep(TICK_S)
+            if self._out is not None and not self._out.look():
+                self._done.set()  # the reader has seen enough: an ordinary end
             now = now_ns()
             self.model.receive_time(now)
             for notice in self.model.notices_received():
                 self._notice(f"{notice.market}: {notice.what}" if notice.market else notice.what)
-            quiet_since = max(self._message_at, pinged_at)
-            if self.is_subscribed and self._pubsub is not None and loop.time() - quiet_since > PING_AFTER_S:
-                pinged_at = loop.time()
-                with contextlib.suppress(*LINK_ERRORS):
-                    await self._pubsub.ping()
             if self._live is not None:
                 from dquant.pipeline.monitor_view import draw
 
-                self._live.update(draw(self.model, self._status, list(self.notices), now), refresh=True)
-
-
-def _is_pattern(name: str) -> bool:
-    return any(character in name for character in "*?[")
+                self._live.update(
+                    draw(self.model, self._subscription.status, list(self.notices), now), refresh=True
+                )
 
 
 def _mark(environment: str) -> str:
@@ -266,9 +242,7 @@ def run_monitor(
     """
 
     async def listen() -> None:
-        task = asyncio.ensure_future(
-            MonitorSubscriber(channels, settings).run(duration, count, as_json, sys.stdout)
-        )
+        task = asyncio.ensure_future(MonitorSubscriber(channels, settings).run(duration, count, as_json))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
@@ -277,11 +251,6 @@ def run_monitor(
             task.result()
 
     asyncio.run(listen())
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes again at exit, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_DONE
 
 

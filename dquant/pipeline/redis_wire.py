@@ -197,9 +197,9 @@ class PackedWire(asyncio.Protocol):
 
 
 class ClusterWire:
-    """A Redis Cluster: keys go to their owners, publications to the owner of the first kind's key.
+    """A Redis Cluster: keys and sharded channels go to the nodes that own their slots.
 
-    A classic PUBLISH on any node reaches the subscribers of all nodes.
+    SPUBLISH stays on one node, where a classic PUBLISH would go to every node; subscribers use SSUBSCRIBE.
     """
 
     def __init__(
@@ -243,13 +243,10 @@ class ClusterWire:
     async def _execute(self, batches: Sequence[Batch]) -> None:
         pipeline = self._client.pipeline()
         for batch in batches:
-            packer = self._packers[batch.kind]
-            node = self._client.get_node_from_key(packer.key.decode())
-            targets = {"target_nodes": [node]} if node is not None else {}
-            for words in packer.commands(batch):
-                # redis-py knows its commands by their text name.
-                name, *arguments = words
-                pipeline.execute_command(name.decode(), *arguments, **(targets if name == b"PUBLISH" else {}))
+            for name, *arguments in self._packers[batch.kind].commands(batch):
+                pipeline.execute_command(
+                    name.decode(), *arguments
+                )  # redis-py knows commands by their text name
         for reply in await pipeline.execute(raise_on_error=False):
             if isinstance(reply, Exception):
                 self._on_reply_error(str(reply))

@@ -5,7 +5,7 @@ microseconds; these names never change while a publisher runs, so their bytes ar
 
 Names of one kind (``price``, ``depth``, ``trade``, ``health``) of one market::
 
-    channel  price, price:<market>            every record, PUBLISH
+    channel  price, price:<market>            every record, PUBLISH (SPUBLISH in a cluster)
     key      dquant:price:<market>            the newest record; expires after latest_ttl_ms
     stream   dquant:stream:price:<market>     every record in field ``json``, where streams are on
 
@@ -71,10 +71,10 @@ class KindPacker:
         return replies
 
     def commands(self, batch: Batch) -> list[list[bytes]]:
-        """Say the same as argument lists, for a client that routes by key."""
+        """Say the same as argument lists, for a client that routes by key or sharded channel."""
         lists: list[list[bytes]] = []
         for record in batch.records:
-            lists += [[b"PUBLISH", channel, record] for channel in self.channels]
+            lists += [[b"SPUBLISH", channel, record] for channel in self.channels]
             if self.stream is not None:
                 lists.append([*self._xadd_words(), record])
         if batch.latest is not None:

@@ -156,8 +156,8 @@ async def test_it_subscribes_again_after_a_restart_and_counts_the_loss(
 
 
 async def test_a_frozen_server_is_given_up_and_found_again(server, eventually, monkeypatch):
-    monkeypatch.setattr("dquant.pipeline.monitor_subscriber.PING_AFTER_S", 0.3)
-    monkeypatch.setattr("dquant.pipeline.monitor_subscriber.DEAD_AFTER_S", 0.9)
+    monkeypatch.setattr("dquant.pipeline.subscription.PING_AFTER_S", 0.3)
+    monkeypatch.setattr("dquant.pipeline.subscription.DEAD_AFTER_S", 0.9)
     async with monitoring(server.settings) as monitor:
         await eventually(lambda: monitor.is_subscribed)
         await asyncio.sleep(1.2)
@@ -304,6 +304,30 @@ async def test_a_reader_that_has_seen_enough_ends_the_program_without_a_tracebac
     assert program.stderr.read() == b""
 
 
+async def test_a_reader_that_stops_reading_holds_up_no_signal(program, publisher, records, eventually):
+    os.set_blocking(program.stdout.fileno(), False)
+    await publish_until(publisher, records, program.stdout.readline)
+    for _ in range(2000):  # several times what a pipe holds
+        publisher.publish_price(records.live())
+        await asyncio.sleep(0)
+    await eventually(lambda: not publisher.waiting)
+    program.terminate()
+    await asyncio.to_thread(program.wait, 10)
+
+    assert program.returncode == 0
+    assert b"lines dropped" in program.stderr.read()
+
+
+async def test_a_reader_that_leaves_in_silence_ends_the_program(program, publisher, records):
+    os.set_blocking(program.stdout.fileno(), False)
+    await publish_until(publisher, records, program.stdout.readline)
+    program.stdout.close()
+    await asyncio.to_thread(program.wait, 10)
+    program.stdout = None
+
+    assert program.returncode == 0
+
+
 def as_module(port, environment):
     variables = os.environ | {"DQUANTENV": environment, "DQUANT_REDIS_PORT": str(port)}
     command = [
@@ -330,16 +354,3 @@ def test_as_a_module_in_pro_without_a_server_it_is_one_error(unused_port):
     assert (done.returncode, done.stdout) == (1, b"")
     assert f"127.0.0.1:{unused_port}" in done.stderr.decode()
     assert len(done.stderr.splitlines()) == 1
-
-
-async def test_a_cluster_is_heard_from_any_of_its_nodes(cluster, records, eventually):
-    settings = RedisSettings.from_url(f"redis+cluster://127.0.0.1:{cluster[0].port}")
-    publisher = Publisher(settings, "dev", "m")
-    publisher.start()
-    async with monitoring(settings, "price:*") as monitor:
-        await eventually(lambda: monitor.is_subscribed and publisher.is_connected)
-        for _ in range(3):
-            publisher.publish_price(records.live(market="m"))
-            await asyncio.sleep(0)
-        await eventually(lambda: monitor.model.records == 3)
-        await publisher.close()

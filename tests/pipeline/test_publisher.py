@@ -6,7 +6,7 @@ import json
 import logging
 import time
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 
 from dquant.pipeline.outbox import HEALTH_KEPT, PRICES_KEPT, TRADES_KEPT
 from dquant.pipeline.publisher import Publisher
@@ -261,32 +261,6 @@ async def test_a_sentinel_master_is_published_to(make_server, records, tail, eve
     async with tail(master.port, "price") as got, publishing(settings) as publisher:
         publisher.publish_price(records.live())
         await eventually(lambda: got)
-
-
-async def test_a_cluster_gets_keys_streams_and_publications(cluster, records, tail, eventually):
-    settings = RedisSettings.from_url(f"redis+cluster://127.0.0.1:{cluster[0].port}")
-    async with tail(cluster[2].port, "price", "health") as got, contextlib.AsyncExitStack() as stack:
-        publishers = [
-            await stack.enter_async_context(publishing(settings, market=name, streams=True))
-            for name in ("a", "b", "c", "d")
-        ]
-        await eventually(lambda: all(publisher.is_connected for publisher in publishers))
-        for number in range(20):
-            for publisher in publishers:
-                publisher.publish_price(records.live(float(number), market=publisher.market))
-            await asyncio.sleep(0)
-        for publisher in publishers:
-            publisher.publish_health(records.health(market=publisher.market))
-        await eventually(lambda: len(got) == 84)
-
-        assert all(publisher.reply_errors == {} for publisher in publishers)
-        for publisher in publishers:
-            seqs = [r["seq"] for channel, r in got if r["market"] == publisher.market and channel == "price"]
-            assert seqs == list(range(1, 21))
-        async with RedisCluster(host="127.0.0.1", port=cluster[1].port) as client:
-            for name in ("a", "b", "c", "d"):
-                assert json.loads(await client.get(f"dquant:price:{name}"))["bid"] == 19.0
-                assert await client.xlen(f"dquant:stream:price:{name}") == 20
 
 
 async def test_after_a_failover_the_new_master_gets_the_newest_state(make_server, records, eventually):
