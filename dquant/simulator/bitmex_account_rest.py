@@ -43,6 +43,7 @@ class AccountRest:
             ("GET", "/user/wallet"): self._wallet,
             ("GET", "/user/walletHistory"): self._wallet_history,
             ("GET", "/user/commission"): lambda _params, _account: Reply(self._commission()),
+            ("POST", "/user/positionMode"): self._position_mode,
             ("GET", "/user/quoteFillRatio"): lambda _params, account: Reply([self._fill_ratio(account)]),
             ("GET", "/apiKey"): lambda _params, account: Reply(self._keys(account)),
         }
@@ -126,6 +127,16 @@ class AccountRest:
 
     def _position(self, account: BitmexAccount, symbol: str) -> Reply:
         return Reply(_shown(self._side.refresh(account, symbol, self._now)))
+
+    @staticmethod
+    def _position_mode(params: Params, account: BitmexAccount) -> Reply:
+        """Answer who asks for one position a contract; hedge mode is not simulated."""
+        mode = params.text("positionMode") or "OneWay"
+        if mode != "OneWay":
+            raise BadRequest("Invalid positionMode", "ValidationError")
+        if account.open_rows():
+            raise BadRequest("Position mode cannot be changed with open orders", "ValidationError")
+        return Reply({"account": account.number, "positionMode": mode})
 
     # Money
 

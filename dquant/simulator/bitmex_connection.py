@@ -59,6 +59,9 @@ class Exchange(Protocol):
     def cancel_all_after(self, account: int, timeout_ms: int) -> tables.Row:
         """Set the dead-man's switch of an account."""
 
+    def is_shuffled(self) -> bool:
+        """Return whether a fault puts this partial before its ack."""
+
     def early_delta(self, topic: str) -> str | None:
         """Return a delta that has to overtake the partial of this topic, if a fault asks for one."""
 
@@ -66,7 +69,8 @@ class Exchange(Protocol):
 class BitmexConnection:
     """One client. ``is_silent`` tells whether a fault keeps everything from it at a real time.
 
-    ``account`` is whose private tables it may see; None until it has logged in.
+    ``account`` is whose private tables it may see; None until it has logged in. ``is_platform``: it is of
+    the socket that tells of the venue, not of its markets.
     """
 
     def __init__(
@@ -75,8 +79,11 @@ class BitmexConnection:
         venue: Exchange,
         is_silent: Callable[[int, str], bool],
         account: int | None = None,
+        *,
+        is_platform: bool = False,
     ) -> None:
         self.conn_id = conn_id
+        self._is_platform = is_platform
         self.account = account
         self.close_code: int | None = None
         self.close_reason = ""
@@ -198,7 +205,7 @@ class BitmexConnection:
             notes = f"Account-locked tables include the following: {','.join(tables.PRIVATE_TABLES)}"
             words = "User requested an account-locked subscription but no authorization was provided."
             self._refuse(401, words, request, {"notes": notes})
-        elif table not in tables.TYPES and table not in PRIVATE_TYPES:
+        elif not self._serves(table):
             self._refuse(400, f"Unknown table: {table[:64]}", request)
         elif colon and (table in SYMBOLLESS or not self._venue.is_symbol(symbol)):
             self._refuse(400, "Unknown or expired symbol.", request)
@@ -209,8 +216,17 @@ class BitmexConnection:
             if early is not None:
                 self.send(early)
             self.topics[topic] = None
-            self.send(tables.ack("subscribe", asked, request))
-            self._venue.open_topic(self, topic)
+            if self._venue.is_shuffled():  # section 2.1: their order is not fixed
+                self._venue.open_topic(self, topic)
+                self.send(tables.ack("subscribe", asked, request))
+            else:
+                self.send(tables.ack("subscribe", asked, request))
+                self._venue.open_topic(self, topic)
+
+    def _serves(self, table: str) -> bool:
+        if self._is_platform:
+            return table in tables.PLATFORM_TABLES
+        return table not in tables.PLATFORM_ONLY and (table in tables.TYPES or table in PRIVATE_TYPES)
 
     def _unsubscribe(self, asked: str, request: Any) -> None:
         topic = _without_wildcard(asked)

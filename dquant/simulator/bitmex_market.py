@@ -12,7 +12,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from dquant.simulator.bars import Bar
+from dquant.simulator.bars import KEPT, Bar
 from dquant.simulator.bitmex_books import PublishedBook, ThrottledWindow
 from dquant.simulator.bitmex_instruments import (
     FUNDING_INTERVAL,
@@ -20,7 +20,7 @@ from dquant.simulator.bitmex_instruments import (
     BitmexContract,
     next_funding,
 )
-from dquant.simulator.bitmex_tables import BIN_TYPES, INSTRUMENT_TYPES, POOL, Row, iso
+from dquant.simulator.bitmex_tables import BIN_TYPES, INSTRUMENT_TYPES, POOL, QUOTE_TYPES, Row, iso
 from dquant.simulator.flow import Flow
 from dquant.simulator.flow_book import ASK, BID, Trade
 
@@ -75,6 +75,7 @@ class BitmexMarket:
         self.windows: dict[str, ThrottledWindow] = {}  # by table, only while somebody listens
         self.trades: deque[Row] = deque(maxlen=HISTORY)
         self.quotes: deque[Row] = deque(maxlen=HISTORY)
+        self.minute_quotes: dict[int, Row] = {}  # the last quote of a minute, by its end
         self.fundings: deque[Row] = deque(maxlen=FUNDING_EVENTS)
         self._top: tuple[Any, ...] = ()
         day = self.market.day
@@ -177,6 +178,23 @@ class BitmexMarket:
         if bar.lots:
             row |= {"vwap": round(mean, 4), "lastSize": int(lots(bar.last_lots))}
         return {field: row[field] for field in BIN_TYPES if field in row}
+
+    def close_minute(self, end_ns: int) -> None:
+        """Note the last quote of the minute that ends."""
+        self.minute_quotes[end_ns] = self.quotes[-1]
+        if len(self.minute_quotes) > KEPT:
+            del self.minute_quotes[next(iter(self.minute_quotes))]
+
+    def quote_bucket(self, bar: Bar, end_ns: int) -> Row:
+        """Return the last quote of a bar as ``quoteBin`` says it."""
+        known = self.minute_quotes.get(end_ns)
+        if known is None:
+            price = self.market.tick.number
+            size = max(1, bar.last_lots) * self.contract.lot
+            known = {"bidSize": size, "bidPrice": price(bar.close - 1), "askPrice": price(bar.close)}
+            known["askSize"] = size
+        row = {**known, "timestamp": iso(end_ns), "symbol": self.symbol}
+        return {field: row[field] for field in QUOTE_TYPES if field in row and field != "pool"}
 
     # Funding and settlement
 

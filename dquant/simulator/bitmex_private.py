@@ -174,6 +174,10 @@ class BitmexPrivate:
         fires = self.exchange.set_dead_man(account.name, timeout_ms * NS_PER_MS)
         return {"now": iso(now), "cancelTime": iso(fires) if timeout_ms else 0}
 
+    def toss(self) -> bool:
+        """Return one thing or the other, as the seed has it."""
+        return self._rng.random() < 0.5
+
     # Subscriptions
 
     def open_topic(self, connection: "BitmexConnection", account: int, topic: str, real_ns: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dquant.constants import NS_PER_MS
 from dquant.simulator import bitmex_tables as tables
-from dquant.simulator.bars import MINUTE_NS
+from dquant.simulator.bars import MINUTE_NS, Bar
 from dquant.simulator.bitmex_account import BitmexAccount
 from dquant.simulator.bitmex_account_rest import AccountRest
 from dquant.simulator.bitmex_assets import ASSETS
@@ -18,6 +18,7 @@ from dquant.simulator.bitmex_auth import AuthRefused, credentials_in
 from dquant.simulator.bitmex_connection import HELP
 from dquant.simulator.bitmex_limits import ACCOUNT_PER_MINUTE, SECOND_LAYER_PER_S, Budget
 from dquant.simulator.bitmex_lists import MAX_COUNT, MAX_COUNT_PRINTS, list_rows, whole
+from dquant.simulator.bitmex_market import BitmexMarket
 from dquant.simulator.bitmex_params import BadRequest, Params
 from dquant.simulator.bitmex_tables import Row
 from dquant.simulator.bitmex_trade_rest import TradeRest
@@ -51,13 +52,15 @@ class BitmexRest:
             "/instrument/activeIntervals": lambda _query: self._intervals(),
             "/orderBook/L2": self._book,
             "/trade": lambda query: self._prints("trades", query),
-            "/trade/bucketed": self._buckets,
+            "/trade/bucketed": lambda query: self._buckets(query, BitmexMarket.bucket),
             "/quote": lambda query: self._prints("quotes", query),
+            "/quote/bucketed": lambda query: self._buckets(query, BitmexMarket.quote_bucket),
             "/funding": lambda query: self.list_rows(self._merged("fundings"), query),
             "/settlement": lambda query: self.list_rows(venue.settlements, query),
             "/liquidation": lambda query: self.list_rows([], query),
             "/wallet/assets": lambda _query: list(ASSETS),
             "/schema/websocketHelp": lambda _query: HELP,
+            **venue.platform.routes,
         }
 
     @staticmethod
@@ -205,14 +208,14 @@ class BitmexRest:
     def _prints(self, what: str, query: Mapping[str, str]) -> list[Row]:
         return self.list_rows(self._merged(what), query, MAX_COUNT_PRINTS)
 
-    def _buckets(self, query: Mapping[str, str]) -> list[Row]:
+    def _buckets(self, query: Mapping[str, str], read: Callable[[BitmexMarket, Bar, int], Row]) -> list[Row]:
         """Return bars, stamped with their ends; a day's only when a whole one is kept."""
         size_ns = BIN_SIZES.get(query.get("binSize") or "1m")
         if size_ns is None:
             raise BadRequest("'binSize' must be one of 1m, 5m, 1h, 1d.", "ValidationError")
         now, is_partial = self._venue.now_ns, query.get("partial", "").lower() in ("true", "1")
         rows = [
-            market.bucket(bar, bar.start + size_ns)
+            read(market, bar, bar.start + size_ns)
             for market in self._venue.markets.values()
             for bar in market.market.day.bars.bars(now, size_ns)
             if is_partial or bar.start + size_ns <= now

@@ -26,11 +26,13 @@ from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import bitmex_bins as bins
 from dquant.simulator import bitmex_instruments as instruments
 from dquant.simulator import bitmex_tables as tables
+from dquant.simulator.bars import MINUTE_NS
 from dquant.simulator.bitmex_auth import AuthRefused, credentials_in
 from dquant.simulator.bitmex_books import ThrottledWindow
 from dquant.simulator.bitmex_connection import CLOSE_RESTART, BitmexConnection
 from dquant.simulator.bitmex_limits import STRANGER_PER_MINUTE
 from dquant.simulator.bitmex_market import BitmexMarket
+from dquant.simulator.bitmex_platform import FUND, Platform
 from dquant.simulator.bitmex_private import BitmexPrivate, SimulatedAccount
 from dquant.simulator.bitmex_private_types import PRIVATE_TYPES
 from dquant.simulator.bitmex_rest import BitmexRest
@@ -51,6 +53,7 @@ CONNECTS_PER_HOUR = 720
 HOUR_NS = 3600 * NS_PER_S
 NOTES_LIMIT = 1000
 GONE_LIMIT = 20  # settled futures that REST still lists
+PLATFORM_PATH = "/realtimePlatform"
 MATCH_ID_OF_NOTHING = "00000000-0000-0000-0000-000000000000"
 
 
@@ -58,7 +61,7 @@ class BitmexServer:
     """The simulated BitMEX over a flow that it shares with the other venue."""
 
     name = "bitmex"
-    ws_paths = ("/realtime",)
+    ws_paths = ("/realtime", PLATFORM_PATH)
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class BitmexServer:
         }
         self.gone: dict[str, Row] = {}  # instrument rows of settled futures
         self.settlements: deque[Row] = deque(maxlen=20)
+        self.platform = Platform(self)
         self.rest = BitmexRest(self, rest_per_minute)
         self._connections: dict[str, BitmexConnection] = {}
         self._listeners: dict[str, dict[BitmexConnection, None]] = {}  # by topic
@@ -124,7 +128,9 @@ class BitmexServer:
             return Refusal(429, tables.encode(body))
         self._connect_times.append(real_ns)
         conn_id = f"bitmex-{next(self._conn_numbers)}"
-        connection = BitmexConnection(conn_id, self, self._is_silent, account)
+        connection = BitmexConnection(
+            conn_id, self, self._is_silent, account, is_platform=path == PLATFORM_PATH
+        )
         self._connections[connection.conn_id] = connection
         self.counters["connections"] += 1
         remaining = CONNECTS_PER_HOUR - len(self._connect_times)
@@ -156,6 +162,8 @@ class BitmexServer:
             self._is_due("slow", SLOW_NS),
         )
         for market in list(self.markets.values()):
+            if ended:
+                market.close_minute(self.now_ns - self.now_ns % MINUTE_NS)
             self._publish_levels(market, throttled)
             traded = self._publish_trades(market)
             self._publish_instrument(market, traded=traded, priced=priced, slow=slow)
@@ -168,6 +176,8 @@ class BitmexServer:
                 self.open_topic(connection, topic)
         if slow:
             self._publish_indices()
+        if insurance := self.platform.new_insurance():
+            self._tell_rows("insurance", "", "insert", insurance)
         self.private.publish(self.now_ns, real_ns)
         for market in list(self.markets.values()):
             if market.contract.expiry is not None and market.contract.expiry <= self.now_ns:
@@ -259,6 +269,10 @@ class BitmexServer:
         """Set the dead-man's switch of an account; return what the ack says."""
         return self.private.set_dead_man(self.private.accounts[account], timeout_ms, self.now_ns)
 
+    def is_shuffled(self) -> bool:
+        """Return whether the fault ``shuffle`` puts this partial before its ack, every other time."""
+        return self.faults.holds("shuffle", self.real_ns) and self.private.toss()
+
     def early_delta(self, topic: str) -> str | None:
         """Return an update that overtakes the partial of this topic, if the fault ``early`` asks for one."""
         table, _, symbol = topic.partition(":")
@@ -314,9 +328,13 @@ class BitmexServer:
             return [row for row in self.settlements if symbol in ("", row["symbol"])][-1:]
         if table in bins.SIZES:
             return [row for market in chosen for row in bins.last_bar(market, table, self.now_ns)]
+        if table == "insurance":
+            return self.platform.insurance[-len(FUND) :]
+        if table == "announcement":
+            return self.platform.announcements()
         if table == "connected":
             return [{"id": 1, "users": len(self._connections), "bots": 0}]
-        return []  # liquidation: whoever is liquidated is done at once
+        return []  # liquidation: whoever is liquidated is done at once; chat: nobody does
 
     # Deltas
 

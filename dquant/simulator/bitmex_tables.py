@@ -70,6 +70,7 @@ BIN_TYPES = {
     "turnover": "long", "homeNotional": "float", "foreignNotional": "float", "pool": "symbol",
 }  # fmt: skip
 BIN_TABLES = ("tradeBin1m", "tradeBin5m", "tradeBin1h", "tradeBin1d")
+QUOTE_BIN_TABLES = ("quoteBin1m", "quoteBin5m", "quoteBin1h", "quoteBin1d")
 
 TYPES: dict[str, dict[str, str]] = {
     "instrument": INSTRUMENT_TYPES,
@@ -94,6 +95,17 @@ TYPES: dict[str, dict[str, str]] = {
     },
     "connected": {"id": "long", "users": "long", "bots": "long"},
     **dict.fromkeys(BIN_TABLES, BIN_TYPES),
+    **dict.fromkeys(QUOTE_BIN_TABLES, QUOTE_TYPES),
+    "insurance": {"currency": "symbol", "timestamp": "timestamp", "walletBalance": "long"},
+    "announcement": {"id": "long", "link": "", "title": "", "content": "", "date": "timestamp"},
+    "chat": {
+        "id": "long", "date": "timestamp", "user": "symbol", "message": "", "html": "", "fromBot": "boolean",
+        "channelID": "long",
+    },
+    "publicNotifications": {
+        "id": "long", "date": "timestamp", "title": "", "body": "", "ttl": "long", "type": "symbol",
+        "closable": "boolean", "persist": "boolean", "waitForVisibility": "boolean", "sound": "",
+    },
 }  # fmt: skip
 
 KEYS: dict[str, list[str]] = {
@@ -108,13 +120,18 @@ KEYS: dict[str, list[str]] = {
     "settlement": ["timestamp", "symbol"],
     "liquidation": ["orderID"],
     "connected": ["id"],
-    **{table: [] for table in BIN_TABLES},
+    **{table: [] for table in (*BIN_TABLES, *QUOTE_BIN_TABLES)},
+    "insurance": ["currency", "timestamp"],
+    **{table: ["id"] for table in ("announcement", "chat", "publicNotifications")},
 }
 
 # Section 2.3: acks of these say which book they show. Section 2.8: these take no symbol.
 BOOK_TABLES = frozenset({"orderBookL2", "orderBookL2_25", "orderBookL2_100", "orderBook10", "quote"})
-POOL_TABLES = BOOK_TABLES | {"trade", *BIN_TABLES}
-NO_SYMBOL_TABLES = frozenset({"connected"})
+POOL_TABLES = BOOK_TABLES | {"trade", *BIN_TABLES, *QUOTE_BIN_TABLES}
+NO_SYMBOL_TABLES = frozenset({"connected", "insurance", "announcement", "chat", "publicNotifications"})
+# Section 1: since 2023 these are told on a socket of their own, where there is little else.
+PLATFORM_ONLY = frozenset({"announcement", "chat", "publicNotifications"})
+PLATFORM_TABLES = PLATFORM_ONLY | {"connected", "privateNotifications"}
 PRIVATE_TABLES = (
     "account", "affiliate", "execution", "margin", "order", "position", "privateNotifications", "transact",
     "wallet",

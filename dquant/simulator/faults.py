@@ -47,7 +47,11 @@ KINDS: dict[str, FaultKind] = {
         FaultKind("unknown", "bitmex: a level that nobody has changes and goes", ("inst_id", "count"), True),
         FaultKind("sized_delete", "bitmex: a delete carries a size", ("inst_id", "count"), True),
         FaultKind("early", "bitmex: a delta comes before the next partial", ("inst_id", "count"), True),
-        FaultKind("shuffle", "bitmex: private tables tell of one event in any order", ("duration_s",)),
+        FaultKind(
+            "shuffle",
+            "bitmex: private tables of one event, and acks and partials, in any order",
+            ("duration_s",),
+        ),
         FaultKind("stall", "frozen: what is sent waits, and comes all at once", ("conn_id", "duration_s")),
         FaultKind("reorder", "connections lag up to `delay_ms`, each its own", ("delay_ms", "duration_s")),
         FaultKind("rate_limited", "429, come again in `seconds` (1); okex 50011", (*_REST, "seconds"), True),

@@ -44,3 +44,22 @@ def test_a_bar_has_the_columns_of_a_recorded_one(bitmex):
     frames = [json.loads(text) for text in connection.texts_to_send()]
     (row,) = frames[-1]["data"]
     assert row.keys() == real.keys() | {"pool"}
+
+
+def test_a_bar_of_quotes_is_the_last_quote_in_it(bitmex_at):
+    bench = bitmex_at(2026, 7, 1, 16, 3, 58)
+    topics = "quote:XBTUSD,quoteBin1m:XBTUSD"
+    connection = bench.venue.connect("/realtime", f"subscribe={topics}", 0)
+    bench.run(3_000)
+    frames = [json.loads(text) for text in connection.texts_to_send()]
+    past, bar = [frame["data"][0] for frame in frames if frame.get("table") == "quoteBin1m"]
+    assert (past["timestamp"], bar["timestamp"]) == ("2026-07-01T16:03:00.000Z", "2026-07-01T16:04:00.000Z")
+    assert past["bidPrice"] < past["askPrice"]
+    quotes = [row for frame in frames if frame.get("table") == "quote" for row in frame["data"]]
+    last = max(
+        (row for row in quotes if row["timestamp"] < bar["timestamp"]), key=lambda row: row["timestamp"]
+    )
+    assert {**bar, "timestamp": 0} == {**last, "timestamp": 0}
+    query = "symbol=XBTUSD&binSize=1m&reverse=true&count=2"
+    rows = bench.ask("GET", "/quote/bucketed", query=query)[1]
+    assert [{**row, "pool": "Primary"} for row in rows] == [bar, past]

@@ -149,7 +149,7 @@ def test_nobody_is_liquidated_and_nothing_settled():
 @pytest.mark.parametrize(
     ("request_", "status", "message"),
     [
-        (RestRequest("GET", "/api/v1/stats"), 404, "Not Found"),
+        (RestRequest("GET", "/api/v1/statistics"), 404, "Not Found"),
         (RestRequest("GET", "/nowhere"), 404, "Not Found"),
         (RestRequest("POST", "/api/v1/trade"), 404, "Not Found"),
         (RestRequest("GET", "/api/v1/orderBook/L2"), 400, "'symbol' is a required arg."),
@@ -175,7 +175,7 @@ def test_errors_have_status_name_and_words(request_, status, message):
 
 def test_an_unknown_route_answers_as_the_recorded_one():
     recorded = fixture("rest_error_404_2018.json")["response"]
-    answer = get("/stats")
+    answer = get("/statistics")
     assert (answer.status, json.loads(answer.body)) == (recorded["status"], recorded["body"])
     assert {key for key in recorded["headers"] if key.startswith("x-rate")} <= answer.headers.keys()
 

@@ -606,6 +606,16 @@ def test_idle_sends_a_delta_without_rows_and_reset_a_second_partial(watched):
     assert mirror.take(frames).book("XBTUSD") == bench.true_book("XBTUSD")
 
 
+def test_shuffle_lets_partials_overtake_their_acks(bench):
+    """Section 2.1: the order of ack and partial is not fixed."""
+    bench.venue.faults.inject("shuffle", {}, bench.real_ns)
+    connection = bench.connect("subscribe=trade,quote,funding,instrument")
+    frames = frames_of(connection)[1:]
+    kinds = "".join("a" if "success" in frame else "p" for frame in frames)
+    assert (kinds.count("a"), kinds.count("p")) == (4, 4)
+    assert {"ap", "pa"} == {kinds[place : place + 2] for place in range(0, 8, 2)}
+
+
 def test_early_lets_a_delta_overtake_the_partial(bench):
     bench.inject("early", inst_id="XBTUSD")
     frames = frames_of(bench.connect("subscribe=orderBookL2:XBTUSD"))
