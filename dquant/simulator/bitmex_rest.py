@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dquant.constants import NS_PER_MS
+from dquant.simulator import bitmex_bins as bins
 from dquant.simulator import bitmex_tables as tables
-from dquant.simulator.bars import MINUTE_NS, Bar
+from dquant.simulator.bars import Bar
 from dquant.simulator.bitmex_account import BitmexAccount
 from dquant.simulator.bitmex_account_rest import AccountRest
 from dquant.simulator.bitmex_assets import ASSETS
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from dquant.simulator.bitmex_server import BitmexServer
 
 PREFIX = "/api/v1"
-BIN_SIZES = {"1m": MINUTE_NS, "5m": 5 * MINUTE_NS, "1h": 60 * MINUTE_NS, "1d": 1440 * MINUTE_NS}
 LOST_STATUS = 502  # never seen: the connection is cut
 
 
@@ -209,15 +209,16 @@ class BitmexRest:
         return self.list_rows(self._merged(what), query, MAX_COUNT_PRINTS)
 
     def _buckets(self, query: Mapping[str, str], read: Callable[[BitmexMarket, Bar, int], Row]) -> list[Row]:
-        """Return bars, stamped with their ends; a day's only when a whole one is kept."""
-        size_ns = BIN_SIZES.get(query.get("binSize") or "1m")
+        """Return bars, stamped with their ends."""
+        size_ns = bins.BINS.get(query.get("binSize") or "1m")
         if size_ns is None:
             raise BadRequest("'binSize' must be one of 1m, 5m, 1h, 1d.", "ValidationError")
         now, is_partial = self._venue.now_ns, query.get("partial", "").lower() in ("true", "1")
         rows = [
             read(market, bar, bar.start + size_ns)
             for market in self._venue.markets.values()
-            for bar in market.market.day.bars.bars(now, size_ns)
+            if self._is_of(market.symbol, query.get("symbol") or market.symbol)
+            for bar in bins.bars(market, size_ns, now)
             if is_partial or bar.start + size_ns <= now
         ]
         return self.list_rows(sorted(rows, key=lambda row: str(row["timestamp"])), query, MAX_COUNT_PRINTS)

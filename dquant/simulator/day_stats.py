@@ -1,6 +1,6 @@
 """The last 24 hours of an instrument in hourly buckets: what tickers say of open, high, low and volume.
 
-``bars`` are its minutes, for candles.
+``bars`` is what candles are read from.
 
 Prices in ticks, sizes in lots, times in ns (virtual).
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from dquant.constants import NS_PER_S
-from dquant.simulator.bars import MinuteBars
+from dquant.simulator.bars import BarHistory, Past
 
 _HOUR_NS = 3600 * NS_PER_S
 _DAY_NS = 24 * _HOUR_NS
@@ -31,7 +31,7 @@ class DayStats:
 
     __slots__ = ("_hours", "bars", "last_lots", "last_tick", "sod_utc0", "sod_utc8")
 
-    def __init__(self, ts: int, tick: int, hourly_lots: int, rng: Random) -> None:
+    def __init__(self, ts: int, tick: int, hourly_lots: int, rng: Random, past: Past | None = None) -> None:
         hour = ts - ts % _HOUR_NS
         path, price = [], tick
         for _ in range(24):
@@ -43,7 +43,7 @@ class DayStats:
             start = hour - (23 - back) * _HOUR_NS
             self._hours.append(_Hour(start, opened, max(opened, closed), min(opened, closed), lots))
         self.last_tick, self.last_lots = tick, max(1, hourly_lots // 1000)
-        self.bars = MinuteBars(ts, tick, hourly_lots // 60)
+        self.bars = BarHistory(ts, tick, max(2, hourly_lots // 60), past)
         self.sod_utc0 = path[min(ts % _DAY_NS // _HOUR_NS, 23)]
         self.sod_utc8 = path[min((ts + _EIGHT_HOURS_NS) % _DAY_NS // _HOUR_NS, 23)]
 

@@ -29,6 +29,7 @@ from random import Random
 from typing import Protocol
 
 from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.simulator.bars import Past
 from dquant.simulator.day_stats import DayStats
 from dquant.simulator.flow_book import ASK, BID, FlowBook, Trade
 from dquant.simulator.orders import Order
@@ -89,14 +90,14 @@ class Funding:
 
 
 class CoinPrice:
-    """The fair price of one coin, USD."""
+    """The fair price of one coin, USD, and what it was before the start."""
 
-    __slots__ = ("_home", "_rng", "price", "usdt")
+    __slots__ = ("_home", "_rng", "past", "price", "usdt")
 
-    def __init__(self, price: float, rng: Random) -> None:
+    def __init__(self, price: float, rng: Random, past: Past) -> None:
         self.price = self._home = price
         self.usdt = 1.0  # what a USDT price is over the USD price
-        self._rng = rng
+        self._rng, self.past = rng, past
 
     def step(self, seconds: float) -> None:
         """Move on by this much time."""
@@ -132,7 +133,7 @@ class FlowMarket:
         self._lay_book(now_ns)
         mid = self.book.tick_at(BID, 0)
         hourly = int(spec.rate * spec.size * 40)
-        self.day = DayStats(now_ns, mid, hourly, self._rng)
+        self.day = DayStats(now_ns, mid, hourly, self._rng, coin.past)
 
     @property
     def symbol(self) -> str:
@@ -368,7 +369,10 @@ class Flow:
         self.seed = seed
         self.now_ns = start_ns - start_ns % GRID_NS
         self.activity = 1.0  # factor on every instrument's rate; a fast clock turns it down
-        self.coins = {name: CoinPrice(price, Random(f"{seed}/{name}")) for name, price in COINS.items()}
+        self.coins = {
+            name: CoinPrice(price, Random(f"{seed}/{name}"), Past(f"{seed}/{name}/past", self.now_ns))
+            for name, price in COINS.items()
+        }
         self.markets: dict[str, FlowMarket] = {}
         self.keepers: list[TimeKeeper] = []
 

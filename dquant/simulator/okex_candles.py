@@ -57,8 +57,7 @@ class CandlePushes:
 
 def _rows(channel: str, feed: InstrumentFeed, now_ns: int) -> list[list[str]]:
     """Return the open candle and the one before it."""
-    bar = channel.removeprefix("candle")
-    return history.candles(feed.listing, feed.market, {"bar": bar}, 2, now_ns) or []
+    return history.newest_candles(feed.listing, feed.market, channel.removeprefix("candle"), now_ns)
 
 
 def _push(channel: str, feed: InstrumentFeed, row: list[str]) -> str:

@@ -1,55 +1,46 @@
 """What the simulated OKX remembers: candles and paid funding, by REST.
 
 In: query, feed, virtual time. Out: rows as ``okex_rest`` answers them, newest first. Written from the fact
-sheet, sections 5.10 and 7: ``after`` is older than the time given, ``before`` newer; past what is kept comes
-an empty list. Bars from six hours on open at UTC+8, with ``utc`` after their name at UTC. One day is kept, so
-that of a longer bar there is the unfinished one alone, with what is kept of it.
+sheet, sections 5.10 and 7: ``after`` is older than the time given, ``before`` newer; past what is kept, or
+before a contract was listed, comes an empty list.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
-from dquant.constants import NS_PER_S
+from dquant.constants import NS_PER_MS
 from dquant.simulator import okex_data as data
-from dquant.simulator.bars import MINUTE_NS
+from dquant.simulator.bars import HOUR_NS
 from dquant.simulator.flow import FlowMarket
+from dquant.simulator.okex_bars import BARS
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.units import ms_text
 
-_HOUR_NS = 60 * MINUTE_NS
-_FUNDING_NS = 8 * _HOUR_NS
+_FUNDING_NS = 8 * HOUR_NS
 _FUNDINGS = 270  # three months
-_DAY_NS, _WEEK_NS = 24 * _HOUR_NS, 7 * 24 * _HOUR_NS
-_MONDAY_NS = 4 * _DAY_NS  # 1970-01-05
-_EAST_NS = 8 * _HOUR_NS
-# Bar: its size, and when one of them began; UTC.
-BARS = {
-    **{f"{count}m": (count * MINUTE_NS, 0) for count in (1, 3, 5, 15, 30)},
-    **{f"{count}H": (count * _HOUR_NS, 0) for count in (1, 2, 4)},
-}
-for _suffix, _shift_ns in (("", _EAST_NS), ("utc", 0)):
-    BARS |= {f"{count}H{_suffix}": (count * _HOUR_NS, -_shift_ns) for count in (6, 12)}
-    BARS |= {f"{count}D{_suffix}": (count * _DAY_NS, -_shift_ns) for count in (1, 2, 3)}
-    BARS[f"1W{_suffix}"] = _WEEK_NS, _MONDAY_NS - _shift_ns
-_MONTHS = {f"{count}M{suffix}": count for count in (1, 3) for suffix in ("", "utc")}
-BAR_NAMES = frozenset({*BARS, *_MONTHS})
+
+T = TypeVar("T")
 
 
 def candles(
     listing: Listing, market: FlowMarket, query: Mapping[str, str], limit: int, now_ns: int
 ) -> list[list[str]] | None:
     """Return the candles asked for; None where there are no bars of that size."""
-    name = query.get("bar", "") or "1m"
-    if name not in BAR_NAMES:
+    period = BARS.get(query.get("bar", "") or "1m")
+    if period is None:
         return None
-    size_ns, origin_ns = BARS.get(name) or _months(name, now_ns)
-    rows = [
-        data.candle(listing, market, bar, bar.start + size_ns <= now_ns)
-        for bar in market.day.bars.bars(now_ns, size_ns, origin_ns)
-    ]
-    return _page(rows[::-1], [int(row[0]) for row in rows[::-1]], query, limit)
+    bars = market.day.bars.bars(now_ns, period, period.start(listing.listed_ns))[::-1]
+    chosen = _page(bars, [bar.start // NS_PER_MS for bar in bars], query, limit)
+    return [data.candle(listing, market, bar, period.after(bar.start) <= now_ns) for bar in chosen]
+
+
+def newest_candles(listing: Listing, market: FlowMarket, name: str, now_ns: int) -> list[list[str]]:
+    """Return the open candle of these bars and the one before it, if there was one."""
+    period = BARS[name]
+    since_ns = period.start(max(period.start(now_ns) - 1, listing.listed_ns))
+    bars = market.day.bars.bars(now_ns, period, since_ns)[::-1]
+    return [data.candle(listing, market, bar, period.after(bar.start) <= now_ns) for bar in bars]
 
 
 def fundings(
@@ -91,17 +82,7 @@ def page(rows: list[dict[str, Any]], key: str, query: Mapping[str, str], limit: 
     return _page(rows, [int(row[key]) for row in rows], query, limit)
 
 
-def _months(name: str, now_ns: int) -> tuple[int, int]:
-    """Return size and beginning of the bar of months that is open."""
-    shift_ns, count = 0 if name.endswith("utc") else _EAST_NS, _MONTHS[name]
-    now = datetime.fromtimestamp((now_ns + shift_ns) // NS_PER_S, UTC)
-    month = now.year * 12 + (now.month - 1) // count * count
-    first, last = (datetime(at // 12, at % 12 + 1, 1, tzinfo=UTC) for at in (month, month + count))
-    start_ns = int(first.timestamp()) * NS_PER_S - shift_ns
-    return int(last.timestamp()) * NS_PER_S - shift_ns - start_ns, start_ns
-
-
-def _page(rows: list[Any], times_ms: list[int], query: Mapping[str, str], limit: int) -> list[Any]:
+def _page(rows: list[T], times_ms: list[int], query: Mapping[str, str], limit: int) -> list[T]:
     """Return one page of rows that are newest first."""
     older_than = _ms(query, "after", 10**18)
     newer_than = _ms(query, "before", -1)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from dquant.simulator.okex_history import BAR_NAMES
+from dquant.simulator.okex_bars import BARS
 from dquant.simulator.units import Step
 
 # Channels by URL, fact sheet section 1. The two deep ones need a login and a fee tier that nobody here has.
@@ -20,7 +20,7 @@ FUNDING_CHANNELS = frozenset({"funding-rate"})
 INSTRUMENT_CHANNELS = MARKET_CHANNELS | DERIVATIVE_CHANNELS | FUNDING_CHANNELS
 TYPE_CHANNELS = frozenset({"instruments", "estimated-price"})
 PUBLIC_CHANNELS = INSTRUMENT_CHANNELS | TIER_CHANNELS | TYPE_CHANNELS | {"index-tickers", "status"}
-CANDLE_CHANNELS = frozenset(f"candle{bar}" for bar in BAR_NAMES)
+CANDLE_CHANNELS = frozenset(f"candle{bar}" for bar in BARS)
 BUSINESS_CHANNELS = CANDLE_CHANNELS | {"trades-all"}
 PRIVATE_CHANNELS = frozenset(
     {

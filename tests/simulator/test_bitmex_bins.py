@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -63,3 +64,22 @@ def test_a_bar_of_quotes_is_the_last_quote_in_it(bitmex_at):
     query = "symbol=XBTUSD&binSize=1m&reverse=true&count=2"
     rows = bench.ask("GET", "/quote/bucketed", query=query)[1]
     assert [{**row, "pool": "Primary"} for row in rows] == [bar, past]
+
+
+def test_hours_and_days_have_a_past_that_ends_where_the_contract_was_listed(bitmex_at):
+    bench = bitmex_at(2026, 7, 1, 16, 3, 58)
+
+    def ends(symbol, size, **more):
+        query = urlencode({"symbol": symbol, "binSize": size, "count": 1000, "reverse": "true", **more})
+        return [row["timestamp"] for row in bench.ask("GET", "/trade/bucketed", query=query)[1]]
+
+    hours, days = ends("XBTUSD", "1h"), ends("XBTUSD", "1d")
+    assert (len(hours), hours[0]) == (1000, "2026-07-01T16:00:00.000Z")
+    assert len(days) > 400
+    assert days[:2] == ["2026-07-01T00:00:00.000Z", "2026-06-30T00:00:00.000Z"]
+    assert ends("XBTUSD", "1d", partial="true")[0] == "2026-07-02T00:00:00.000Z"
+    (future,) = [row for row in bench.ask("GET", "/instrument/active")[1] if "expiry" in row]
+    assert ends(future["symbol"], "1d")[-1] > future["listing"]
+    connection = bench.venue.connect("/realtime", "subscribe=tradeBin1d:XBTUSD", 0)
+    frames = [json.loads(text) for text in connection.texts_to_send()]
+    assert [row["timestamp"] for row in frames[-1]["data"]] == days[:1]

@@ -91,6 +91,34 @@ def test_history_trades_are_walked_through_to_their_end(okex, query, key):
     assert okex.get("market/history-trades", instId=INST, type="3")[0] == 400
 
 
+def test_candles_of_every_size_have_a_past_that_ends_where_the_contract_was_listed(okex):
+    """Upper-case bars from six hours on open at UTC+8, with ``utc`` at UTC."""
+
+    def opens(inst_id, bar):
+        rows = okex.get("market/candles", instId=inst_id, bar=bar, limit="300")[1]["data"]
+        return [datetime.fromtimestamp(int(row[0]) / 1000, UTC) for row in rows]
+
+    for bar, count, hours in (
+        ("5m", 300, None),
+        ("1H", 300, None),
+        ("12H", 117, {4, 16}),
+        ("12Hutc", 117, {0, 12}),
+        ("1D", 300, {16}),
+        ("1Dutc", 300, {0}),
+        ("1W", 70, {16}),
+        ("1Mutc", 15, {0}),
+        ("3M", 4, {16}),
+    ):
+        found = opens("BTC-USD-SWAP", bar)
+        assert len(found) >= count, bar
+        assert hours is None or {moment.hour for moment in found} == hours
+    assert {moment.weekday() for moment in opens("BTC-USD-SWAP", "1Wutc")} == {0}
+    assert {moment.day for moment in opens("BTC-USD-SWAP", "1Mutc")} == {1}
+    row = okex.get("public/instruments", instType="FUTURES", instId=INST)[1]["data"][0]
+    listed = datetime.fromtimestamp(int(row["listTime"]) / 1000, UTC)
+    assert opens(INST, "1Dutc")[-1].date() == listed.date()
+
+
 def test_paid_fundings_have_the_recorded_shape_and_begin_with_the_last_one(okex, recorded):
     rows = okex.get("public/funding-rate-history", instId="BTC-USD-SWAP", limit="5")[1]["data"]
     shape = recorded("rest_public_funding_rate_history")["data"][0]

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from dquant.simulator.okex_server import OkexOptions
 
 INST, NEXT, NEW = "BTC-USD-261127", "BTC-USD-261204", "BTC-USD-261211"
@@ -160,10 +162,13 @@ def test_a_connection_that_goes_takes_its_subscriptions_along(okex):
     assert connection.texts_to_send()[1:] == []
 
 
-def test_candles_are_pushed_while_they_change_and_when_they_close(okex_at, frames):
-    okex = okex_at(2026, 11, 22, 10, 0, 50)
+@pytest.mark.parametrize(
+    ("bar", "start"), [("1m", (10, 0, 50)), ("1D", (15, 59, 50)), ("1Wutc", (23, 59, 50))]
+)
+def test_candles_are_pushed_while_they_change_and_when_they_close(okex_at, frames, bar, start):
+    okex = okex_at(2026, 11, 22, *start)  # a Sunday
     connection = okex.connect("business")
-    arg = {"channel": "candle1m", "instId": "BTC-USDT"}
+    arg = {"channel": f"candle{bar}", "instId": "BTC-USDT"}
     okex.subscribe(connection, arg)
     ack, first = frames(connection)
     assert ack["event"] == "subscribe"
@@ -172,6 +177,6 @@ def test_candles_are_pushed_while_they_change_and_when_they_close(okex_at, frame
     rows = [frame["data"][0] for frame in frames(connection)]
     minute = str(okex.now_ns // 60_000_000_000 * 60_000)
     closed = [row for row in rows if row[8] == "1"]
-    assert [int(row[0]) for row in closed] == [int(minute) - 60_000]
+    assert [row[0] for row in closed] == first["data"][0][:1]
     assert rows[-1][0] == minute
     assert all(float(row[3]) <= float(row[4]) <= float(row[2]) for row in rows)
