@@ -181,6 +181,13 @@ KEYS: dict[str, KeySpec] = {
     "book_silence_s": KeySpec(
         "connection", _decimal(0, 3600), "10", "s", "silence of one book that makes it stale; 0: never"
     ),
+    "book_lag_s": KeySpec(
+        "connection",
+        _decimal(0, 3600),
+        "3",
+        "s",
+        "how much later than usual a book's messages may come before it is stale; 0: never",
+    ),
     "depth_levels": KeySpec(
         "feed", _integer(0, 400), "20", "levels", "levels a side that feed publishes; 0: none"
     ),

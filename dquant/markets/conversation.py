@@ -32,8 +32,10 @@ SETTLED_S = 10.0
 # The venue gives 60 s between its notice and the end (OKX fact sheet 2.3).
 HANDOVER_S = 45.0
 HANDOVER_TRIES = 5
-# A connection that brings no book at all for this long is given up for the next one.
+# A connection that brings no book at all for this long is given up for the next one, and so is one
+# whose book has been in doubt for this long: what was asked for there does not come (any more).
 FIRST_BOOK_S = 30.0
+LOST_BOOK_S = 90.0
 CLOSING_S = 1.0
 WIRE_LOG_CHARACTERS = 400
 
@@ -45,6 +47,7 @@ class Core(Protocol):
     messages: int
     quarantined: int
 
+    def receive_open(self, now: int) -> None: ...
     def receive_text(self, text: str | bytes, ts_recv: int) -> None: ...
     def receive_silence(self) -> None: ...
     def receive_time(self, now: int) -> None: ...
@@ -64,6 +67,7 @@ class ConnectionSettings:
     reconnect_base_s: float = 0.5
     reconnect_ceiling_s: float = 30.0
     book_silence_s: float = 10.0
+    book_lag_s: float = 3.0
 
 
 class Conversation:
@@ -106,7 +110,6 @@ class Conversation:
         self._ready_made_top: TopOfBook | None = None
         self._stale: BookStale | None = None
         self._first_top_at = 0  # when the first believed book came, our clock; 0 before
-        self._opened_at = 0
         self._last_text_at = 0
         self._is_wire_logged = wire_logger.isEnabledFor(logging.DEBUG)
 
@@ -136,7 +139,8 @@ class Conversation:
         ended = asyncio.ensure_future(self._connection.wait_closed())
         ticker = asyncio.ensure_future(self._tick())
         try:
-            self._last_text_at = self._opened_at = now_ns()
+            self._last_text_at = now = now_ns()
+            self.core.receive_open(now)
             on_open(self)
             self.drain()
             if self._closing:
@@ -234,15 +238,22 @@ class Conversation:
 
     async def _tick(self) -> None:
         asked_at = 0
+        clock = asyncio.get_running_loop().time
+        believed_at = clock()
         while True:
             await asyncio.sleep(TICK_S)
             now = now_ns()
             limit = int(self.core.silence_limit_s * NS_PER_S)
+            # Our clock may have been set back: what was heard is not ahead of it.
+            self._last_text_at, asked_at = min(self._last_text_at, now), min(asked_at, now)
             if now - max(self._last_text_at, asked_at) > limit:
                 self.core.receive_silence()
                 asked_at = now
-            if not self._first_top_at and now - self._opened_at > FIRST_BOOK_S * NS_PER_S:
-                raise RemoteProtocolError(f"no book in {FIRST_BOOK_S:g} s")
+            if self._book_top is not None:
+                believed_at = clock()
+            bookless_s = LOST_BOOK_S if self._first_top_at else FIRST_BOOK_S
+            if clock() - believed_at > bookless_s:
+                raise RemoteProtocolError(f"no book in {bookless_s:g} s")
             self.core.receive_time(now)
             if self._on_tick is not None:
                 self._on_tick(self, now)

@@ -24,6 +24,7 @@ class HttpAnswer:
     status: int
     body: bytes
     retry_after: str
+    date: str = ""  # the server's clock, as the header says it
 
 
 async def http_get(url: str, timeout_s: float) -> HttpAnswer:
@@ -87,7 +88,10 @@ def _get(url: str, timeout_s: float) -> HttpAnswer:
                     raise MarketUnreachable(f"GET {url}: an answer of more than {MAX_BODY_BYTES} bytes")
                 if time.monotonic() > deadline:
                     raise MarketUnreachable(f"GET {url}: not all of the answer in {timeout_s:g} s")
-            return HttpAnswer(response.status, b"".join(parts), response.headers.get("Retry-After", ""))
+            head = response.headers
+            return HttpAnswer(
+                response.status, b"".join(parts), head.get("Retry-After", ""), head.get("Date", "")
+            )
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
         if isinstance(reason, TimeoutError):

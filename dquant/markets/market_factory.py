@@ -125,6 +125,7 @@ def connection_settings(cfg: MyConfiguration) -> ConnectionSettings:
         reconnect_base_s=cfg.reconnect_base_s,
         reconnect_ceiling_s=cfg.reconnect_ceiling_s,
         book_silence_s=cfg.book_silence_s,
+        book_lag_s=cfg.book_lag_s,
     )
 
 

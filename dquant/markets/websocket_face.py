@@ -4,11 +4,23 @@ A venue's face says how a conversation is opened, what one more channel is asked
 and what the end of a conversation means there.
 """
 
+import asyncio
+import logging
 from abc import ABC, abstractmethod
 
+from dquant.errors import MarketError
 from dquant.markets.conversation import ConnectionSettings, Conversation, Keeper
 from dquant.markets.face import MarketSink, MarketSpec
+from dquant.markets.lag_watch import LagWatch
 from dquant.model.book import Levels
+from dquant.util import now_ns
+
+logger = logging.getLogger(__name__)
+
+# The venue is asked for its time before it is believed to be late, but not more often than this …
+MEASURE_AGAIN_S = 5.0
+# … and now and then, because two clocks drift apart.
+MEASURE_S = 600.0
 
 
 class WebsocketFace(ABC):
@@ -30,6 +42,10 @@ class WebsocketFace(ABC):
         self._sink = sink
         self._channels = list(channels)
         self._rows_quarantined = 0
+        self._lag = LagWatch(settings.book_lag_s)
+        self._offset_ns = 0  # venue's clock minus ours, as last measured
+        self._measured_at = 0.0  # by the loop's clock; when the venue was last asked for its time
+        self._measuring: asyncio.Task[None] | None = None
         self._keeper = Keeper(
             spec.name, settings, self._open, self._on_active, sink.on_connected, self._on_down
         )
@@ -56,7 +72,11 @@ class WebsocketFace(ABC):
 
     async def keep_connect(self) -> None:
         """Stay connected until cancelled."""
-        await self._keeper.keep_connect()
+        try:
+            await self._keeper.keep_connect()
+        finally:
+            if self._measuring is not None:
+                self._measuring.cancel()
 
     def sub_channel(self, channel: str) -> None:
         """Subscribe one more channel of the instrument, now and after every reconnect."""
@@ -71,6 +91,38 @@ class WebsocketFace(ABC):
         """Return the best levels of the live book, best first, or ``None``."""
         active = self._keeper.active
         return None if active is None else active.core.depth(active.instrument.inst_id, levels)
+
+    async def _measure_clock(self) -> None:
+        """Ask the venue for its time.
+
+        Raises:
+            MarketError: It did not answer.
+
+        """
+        self._measured_at = asyncio.get_running_loop().time()
+        asked_at = now_ns()
+        venue_now = await self._server_time()
+        answered_at = now_ns()
+        self._offset_ns = venue_now - (asked_at + answered_at) // 2
+        self._lag.measure(self._offset_ns, answered_at - asked_at)
+
+    async def _try_measure_clock(self) -> None:
+        try:
+            await self._measure_clock()
+        except MarketError as exc:
+            logger.info("%s: no time of the venue: %s", self._spec.name, exc)
+
+    def _on_tick(self, conversation: Conversation, now: int) -> None:
+        """Look at the clock, twice a second."""
+        if not conversation.is_heard or (self._measuring is not None and not self._measuring.done()):
+            return
+        since_s = asyncio.get_running_loop().time() - self._measured_at
+        if since_s > (MEASURE_AGAIN_S if self._lag.is_late else MEASURE_S):
+            self._measuring = asyncio.create_task(self._try_measure_clock())
+
+    @abstractmethod
+    async def _server_time(self) -> int:
+        """Return the venue's clock, ns since the Unix epoch."""
 
     @abstractmethod
     async def _open(self) -> Conversation:

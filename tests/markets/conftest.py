@@ -231,6 +231,7 @@ def settings(**changes: Any) -> MyConfiguration:
         "book_silence_s": BOOK_SILENCE_S,
         "rest_timeout_s": 3,
         "connect_timeout_s": 3,
+        "book_lag_s": 30,  # tests make the clocks of venues stand still
         "depth_interval_ms": 50,
         **changes,
     }

@@ -32,6 +32,8 @@ class FakeCore:
         self.failure: Exception | None = None
         self._events: list[Event] = []
 
+    def receive_open(self, now: int) -> None: ...
+
     def receive_text(self, text: str | bytes, ts_recv: int) -> None:
         self.messages += 1
         if text == b"damage":

@@ -229,6 +229,37 @@ def top_of(price: Any) -> tuple[Any, ...]:
     return price.bid, price.bid_amount, price.ask, price.ask_amount
 
 
+def test_slow_venue_is_late_everywhere_and_live_again_when_it_has_caught_up(
+    venues: Any, redis_settings: RedisSettings, make_log: Any, make_settings: Any
+) -> None:
+    """Everything goes on, below the limit of silence, with prices of three seconds ago: they are not live."""
+    settings = make_settings(book_lag_s=2, book_silence_s=10)
+    rig = Rig(create_markets([OKEX, BITMEX], settings, venues.addresses), redis_settings, make_log())
+    try:
+        rig.log.wait(rig.is_live)
+        mark = rig.log.mark()
+        for venue in NAMES:
+            venues.inject(venue, "slow", delay_ms=3000, duration_s=1.5)
+        for name in NAMES.values():
+            rig.log.wait(lambda name=name: "late" in mark.screen(LEGS[name]))
+            rig.log.wait(lambda name=name: "resynchronised" in mark.states(name))
+        rig.log.wait(rig.is_live)
+
+        for name in NAMES.values():
+            assert mark.reasons(name) == ["late"]
+            assert [reason for reason in mark.screen(LEGS[name]) if reason] == ["late"]
+            on_redis = [record for record in mark.redis("price", name) if record["verdict"] == STALE]
+            # The other rig tells of the same markets there, in its own words.
+            assert ("late", None, None) in {(each["reason"], each["bid"], each["ask"]) for each in on_redis}
+            assert all(has == (verdict == LIVE) for verdict, has in mark.tickers(name))
+            # Nothing was asked for: a snapshot would have been as late.
+            assert rig.markets[name]._face.resyncs == rig.markets[name]._face.reconnects == 0
+            live = [price for price in mark.prices(name) if price.verdict == LIVE]
+            assert max(price.ts_recv - price.ts_event for price in live) < 2.9 * 10**9
+    finally:
+        rig.stop()
+
+
 @pytest.mark.parametrize("venue", ["okex", "bitmex"])
 def test_half_open_connection_is_given_up_and_the_next_one_heals(
     venue: str, rig: Rig, venues: Any, monkeypatch: pytest.MonkeyPatch
@@ -344,14 +375,14 @@ def test_counters_go_on_counting_across_connections(rig: Rig, venues: Any) -> No
 
 
 def test_lost_bitmex_delta_never_shows_a_crossed_book(rig: Rig, venues: Any) -> None:
-    """BitMEX numbers nothing, so a lost delta shows only by what it leads to; that must heal."""
+    """BitMEX numbers nothing, so a lost delta shows by what it leads to or by its quote; that must heal."""
     market, mark = rig.markets[BITMEX], rig.log.mark()
 
     venues.inject("bitmex", "gap", inst_id=market.price.inst_id, count=3)
     rig.log.wait(lambda: "gap" not in venues.state()["venues"]["bitmex"]["faults"])
     rig.log.wait(lambda: len(mark.prices(BITMEX)) > 100)
 
-    assert set(mark.reasons(BITMEX)) <= {"crossed", "unknown levels"}
+    assert set(mark.reasons(BITMEX)) <= {"crossed", "unknown levels", "quote disagrees"}
     assert all(price.bid < price.ask for price in mark.prices(BITMEX) if price.verdict == LIVE)
     venues.inject("bitmex", "drop")
     rig.log.wait(lambda: "connection lost" in mark.reasons(BITMEX))

@@ -361,7 +361,7 @@ def test_market_stops_within_a_second_and_leaves_nothing_behind(
 
     assert time.monotonic() - started < 1.0
     assert not market.is_alive()
-    assert threading.enumerate() == threads
+    log.wait(lambda: threading.enumerate() == threads)  # a question to REST may be on its way
     log.wait(lambda: venues.connections(venue) == [])
     log.wait(lambda: open_files() == files)
     assert market.get_ticker() is None

@@ -2,12 +2,14 @@
 
 Without I/O and without text: ``_bitmex_protocol`` decodes and sends. One book a table and
 symbol, levels named by id (fact sheet 3.4). BitMEX has neither sequence numbers nor checksums
-(3.1), so a book is believed until its own contents or its silence speak against it:
+(3.1), so a book is believed until its own contents, its quotes or its silence speak against it:
 
 - everything before the first ``partial`` of a subscription is dropped; each ``partial`` replaces
 - a crossed book, more than ``UNKNOWN_LIMIT`` rows in a row about levels that the book does not
   have, an unreadable row, or silence make it stale; it is emptied, drops what comes, and asks
   for a new ``partial`` by unsubscribing and subscribing, as often as ``BookWatch`` allows
+- so does a top that is not what ``quote`` says it is (``_bitmex_quotes``), where quotes are subscribed
+- a late message makes it stale as long as its lag lasts; the book goes on being kept
 
 Where a symbol is fed by several L2 tables, only the fullest one speaks.
 """
@@ -18,9 +20,11 @@ from typing import Final
 import msgspec
 
 from dquant.markets.bitmex._bitmex_frames import IsoClock, LevelRow, TableFrame, symbol_of
+from dquant.markets.bitmex._bitmex_quotes import QuoteCheck
 from dquant.markets.book_watch import BookWatch
+from dquant.markets.lag_watch import LagWatch
 from dquant.model.book import Levels
-from dquant.model.events import Event, TopOfBook
+from dquant.model.events import Event, SubscriptionChanged, TopOfBook
 from dquant.model.id_book import IdBook
 
 # From the fullest to the one that shows least.
@@ -29,21 +33,36 @@ BOOK_TABLES: Final = ("orderBookL2", "orderBookL2_100", "orderBookL2_25")
 # At funding time a few updates of levels deleted just before are ordinary (fact sheet 8).
 UNKNOWN_LIMIT = 10
 
+QUOTES_OFF = "not heeded any more: it disagrees with each new snapshot of the book"
+
 
 class _Book:
     """One book with its verdict and its subscription."""
 
-    __slots__ = ("is_fed", "is_heard", "is_refused", "is_whole", "levels", "table", "unknown_run", "watch")
+    __slots__ = (
+        "asked_at",
+        "check",
+        "is_fed",
+        "is_heard",
+        "is_refused",
+        "is_whole",
+        "levels",
+        "table",
+        "unknown_run",
+        "watch",
+    )
 
     def __init__(self, table: str, symbol: str, silence_s: float, now: int) -> None:
         self.table = table
         self.levels = IdBook()
         self.watch = BookWatch(symbol, silence_s, now)
+        self.asked_at = now  # when its partial was asked for; 0: it came
         self.is_fed = False  # a partial came and nothing has spoken against the book since
         self.is_heard = True  # no fuller book of this symbol is there
         self.is_whole = False  # comes in the stream of all symbols
         self.is_refused = False
         self.unknown_run = 0
+        self.check: QuoteCheck | None = None
 
     @property
     def topic(self) -> str:
@@ -63,6 +82,9 @@ class BitmexBooks:
         clock: Reads the timestamps of rows.
         send: Queues a command: its name and topics.
         quarantine: Counts rows that could not be used.
+        lag: Says which messages of a book are late.
+        has_quotes: Hold the fullest book of a symbol against ``receive_quote``; one that is in doubt
+            for that asks for a partial, so this is not for a session that only listens.
 
     """
 
@@ -76,12 +98,14 @@ class BitmexBooks:
         clock: IsoClock,
         send: Callable[[str, list[str]], None],
         quarantine: Callable[[int], None],
+        lag: LagWatch,
+        has_quotes: bool,
     ) -> None:
         self.unknown_ids = 0  # rows about levels that the book does not have
         self.duplicate_ids = 0  # inserts of levels that it had already
         self._symbols = None if symbols is None else frozenset(symbols)
         self._silence_s = silence_s
-        self._clock, self._send, self._quarantine = clock, send, quarantine
+        self._clock, self._send, self._quarantine, self._lag = clock, send, quarantine, lag
         self._whole_tables: set[str] = set()
         self._tables: dict[str, dict[str, _Book]] = {table: {} for table in BOOK_TABLES}
         for table in tables:
@@ -89,6 +113,9 @@ class BitmexBooks:
                 self._tables[table][symbol] = _Book(table, symbol, silence_s, now)
         for symbol in symbols or ():
             self._let_fullest_speak(symbol)
+            heard = self._heard(symbol)
+            if has_quotes and heard is not None:
+                heard.check = QuoteCheck()
 
     def receive(self, frame: TableFrame[LevelRow], ts_recv: int, events: list[Event]) -> None:
         """Take one frame whose rows were all readable; append what it means to ``events``."""
@@ -143,6 +170,12 @@ class BitmexBooks:
         if book is not None:
             self._conclude(book, stamp, ts_recv, events)
 
+    def receive_open(self, now: int) -> None:
+        """Note that the connection is there: what was asked for goes out now."""
+        for books in self._tables.values():
+            for book in books.values():
+                book.asked_at = now
+
     def receive_damaged(
         self, frame: TableFrame[LevelRow], bad_rows: list[msgspec.Raw], ts_recv: int, events: list[Event]
     ) -> None:
@@ -171,11 +204,24 @@ class BitmexBooks:
                 watch = book.watch
                 if watch.is_silent(now) and not book.is_whole:  # of all symbols most are silent by nature
                     self._doubt(book, "silent", now, events)
+                elif watch.is_live and book.check is not None and book.check.is_wrong(now):
+                    self._doubt(book, "quote disagrees", now, events)
+                elif book.check is not None and book.check.is_off:
+                    book.check = None
+                    events.append(SubscriptionChanged("quote", watch.inst_id, False, "", QUOTES_OFF, now))
                 elif not watch.is_live and not book.is_refused:
                     if watch.reason == "connecting" and 0 < watch.silence_ns < now - watch.last_ts:
                         self._doubt(book, "no snapshot", now, events)
                     else:
                         self._ask(book, now)
+
+    def receive_quote(self, quote: TopOfBook) -> None:
+        """Take a top that the venue made; nothing comes of it before it has had its time to be met."""
+        book = self._heard(quote.inst_id)
+        if book is not None and book.check is not None and book.is_fed:
+            book.check.receive_quote(
+                quote.bid, quote.bid_size, quote.ask, quote.ask_size, quote.ts_event, quote.ts_recv
+            )
 
     def receive_end(self, topic: str, reason: str, ts_recv: int, events: list[Event]) -> None:
         """Note that a topic is not subscribed (any more): its books are stale and ask for nothing."""
@@ -189,11 +235,8 @@ class BitmexBooks:
 
     def depth(self, symbol: str, levels: int) -> tuple[Levels, Levels] | None:
         """Return the best levels of a live book, best first; ``None`` while it is stale."""
-        for books in self._tables.values():
-            book = books.get(symbol)
-            if book is not None and book.is_heard and book.is_fed:
-                return book.levels.depth(levels)
-        return None
+        book = self._heard(symbol)
+        return None if book is None or not book.watch.is_live else book.levels.depth(levels)
 
     def resyncs(self) -> int:
         """Return how often a partial was asked for because a book was in doubt."""
@@ -249,10 +292,24 @@ class BitmexBooks:
         if bid is not None and ask is not None and bid >= ask:
             self._doubt(book, "crossed", ts_recv, events)
             return
-        if is_snapshot:
+        ts_event = self._clock.ns(stamp, ts_recv)
+        if book.check is not None:
+            if is_snapshot:
+                book.check.begin()
+            book.check.receive_top(bid, bid_size, ask, ask_size, ts_event)
+        if is_snapshot and book.asked_at:
+            self._lag.answer(ts_recv - ts_event, ts_recv - book.asked_at)
+            book.asked_at = 0
+        if not self._lag.low <= ts_recv - ts_event <= self._lag.high and self._lag.judge(
+            ts_recv - ts_event, is_news=not is_snapshot
+        ):
+            stale = watch.doubt("late", ts_recv, is_resync_wanted=False)  # a partial would be as late
+            if stale is not None and book.is_heard:
+                events.append(stale)
+            return
+        if not watch.is_live:
             watch.accept()
         if book.is_heard:
-            ts_event = self._clock.ns(stamp, ts_recv)
             events.append(TopOfBook(watch.inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv))
 
     def _doubt(self, book: _Book, reason: str, now: int, events: list[Event]) -> None:
@@ -267,6 +324,7 @@ class BitmexBooks:
     def _ask(self, book: _Book, now: int) -> None:
         """Ask for a new partial if one is wanted and the limit allows."""
         if self._symbols is not None and not book.is_refused and book.watch.take_resync(now):
+            book.asked_at = now
             self._send("unsubscribe", [book.topic])
             self._send("subscribe", [book.topic])
 
@@ -277,6 +335,13 @@ class BitmexBooks:
         book = self._tables[table][symbol] = _Book(table, symbol, self._silence_s, now)
         self._let_fullest_speak(symbol)
         return book
+
+    def _heard(self, symbol: str) -> _Book | None:
+        for books in self._tables.values():
+            book = books.get(symbol)
+            if book is not None and book.is_heard:
+                return book
+        return None
 
     def _let_fullest_speak(self, symbol: str) -> None:
         is_first = True

@@ -13,13 +13,16 @@ of price is worth in whole coins of settlement (``multiplier`` x 1e-8 XBT), so t
 
 from collections.abc import Sequence
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 
+from dquant.constants import NS_PER_S
 from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
 from dquant.markets.bitmex._bitmex_frames import PARSE_ERRORS, ns_of_iso, state_of
-from dquant.markets.http_get import http_get
+from dquant.markets.http_get import HttpAnswer, http_get
 from dquant.model.instrument import Instrument, Kind
 
 API_PATH: Final = "/api/v1"
@@ -159,7 +162,23 @@ class BitmexFutureRest:
         self._quarantined += quarantined
         return [item for item in found if not symbols or item.inst_id in symbols]
 
+    async def server_time(self, symbol: str) -> int:
+        """Return the venue's clock, ns since the Unix epoch, half a second more or less.
+
+        Any answer carries it in its head; a short one is asked for. Raises as ``instruments`` does.
+        """
+        query = urlencode({"symbol": symbol, "columns": "symbol", "count": 1})
+        answer = await self._ask(f"/instrument?{query}")
+        try:
+            moment = parsedate_to_datetime(answer.date)
+        except ValueError as exc:
+            raise RemoteProtocolError(f"no date in an answer of {self._base_url}") from exc
+        return int(moment.timestamp() * NS_PER_S) + NS_PER_S // 2
+
     async def _get(self, path: str) -> bytes:
+        return (await self._ask(path)).body
+
+    async def _ask(self, path: str) -> HttpAnswer:
         url = self._base_url + path
         answer = await http_get(url, self._timeout_s)
         status, body = answer.status, answer.body
@@ -167,7 +186,7 @@ class BitmexFutureRest:
             # A gateway's page instead of the answer is the gateway's trouble, not the protocol's.
             if body.lstrip()[:1] == b"<":
                 raise MarketUnreachable(f"GET {url}: a page instead of JSON: {body[:80]!r}")
-            return body
+            return answer
         words = f"GET {url}: HTTP {status} {_words_of(body)}"
         if status == 429:
             raise RateLimited(words, _seconds_of(answer.retry_after))

@@ -20,7 +20,8 @@ from dquant.util import now_ns
 logger = logging.getLogger(__name__)
 
 BOOK_TOPIC = "orderBookL2"
-DEFAULT_TOPICS = (BOOK_TOPIC, "trade", "instrument", "funding")
+# ``quote`` is what a lost delta of the book shows by.
+DEFAULT_TOPICS = (BOOK_TOPIC, "quote", "trade", "instrument", "funding")
 
 
 class BitmexFutureWs(WebsocketFace):
@@ -55,6 +56,7 @@ class BitmexFutureWs(WebsocketFace):
             silence_s=self._settings.book_silence_s,
             now=now_ns(),
             topics=tuple(self._channels),
+            lag=self._lag,
         )
         core.subscribe()
         return Conversation(
@@ -64,7 +66,11 @@ class BitmexFutureWs(WebsocketFace):
             self._sink.on_top,
             self._on_event,
             self._instrument,
+            self._on_tick,
         )
+
+    async def _server_time(self) -> int:
+        return await self._rest.server_time(self._symbol)
 
     async def _resolve(self) -> Instrument:
         found = await self._rest.instruments([self._symbol])

@@ -43,6 +43,7 @@ from dquant.markets.bitmex._bitmex_frames import (
     retry_after_s,
     state_of,
 )
+from dquant.markets.lag_watch import LagWatch
 from dquant.model.book import Levels
 from dquant.model.events import (
     Event,
@@ -89,6 +90,7 @@ class BitmexPublicProtocol:
         silence_s: How long one book may be without a message; 0 never judges.
         now: ns since the Unix epoch.
         topics: The tables to subscribe.
+        lag: Says which messages of a book are late; without one none is.
 
     """
 
@@ -101,6 +103,7 @@ class BitmexPublicProtocol:
         silence_s: float,
         now: int,
         topics: Sequence[str] = PUBLIC_TOPICS,
+        lag: LagWatch | None = None,
     ) -> None:
         self.messages = 0
         self.connections_left: int | None = None  # in the venue's window, from the welcome
@@ -119,6 +122,8 @@ class BitmexPublicProtocol:
             clock=self._clock,
             send=self._send,
             quarantine=self._quarantine,
+            lag=lag or LagWatch(0),
+            has_quotes="quote" in topics and symbols is not None,
         )
         self._book_reader = TableReader(LevelRow)
         self._read_book_text = self._book_reader.read_text
@@ -153,6 +158,10 @@ class BitmexPublicProtocol:
         args = [f"{topic}:{symbol}" for topic in topics for symbol in self._symbols]
         for start in range(0, len(args), TOPICS_A_COMMAND):
             self._send("subscribe", args[start : start + TOPICS_A_COMMAND])
+
+    def receive_open(self, now: int) -> None:
+        """Note that the connection is there: what was asked for goes out now."""
+        self._books.receive_open(now)
 
     def receive_text(self, text: str | bytes, ts_recv: int) -> None:
         """Take one text frame; then drain ``texts_to_send`` and ``events_received``.
@@ -209,6 +218,7 @@ class BitmexPublicProtocol:
             due = [topic for topic, at in self._retry_at.items() if at <= now]
             for topic in due:
                 del self._retry_at[topic]
+            self._books.receive_open(now)
             for start in range(0, len(due), TOPICS_A_COMMAND):
                 self._send("subscribe", due[start : start + TOPICS_A_COMMAND])
 
@@ -329,18 +339,18 @@ class BitmexPublicProtocol:
             self.quarantined += 1
             return
         ts_event = self._clock.ns(row.timestamp, ts_recv)
-        self._events.append(
-            TopOfBook(
-                row.symbol,
-                bid,
-                0.0 if bid is None else row.bid_size or 0.0,
-                ask,
-                0.0 if ask is None else row.ask_size or 0.0,
-                ts_event,
-                ts_recv,
-                from_book=False,
-            )
+        quote = TopOfBook(
+            row.symbol,
+            bid,
+            0.0 if bid is None else row.bid_size or 0.0,
+            ask,
+            0.0 if ask is None else row.ask_size or 0.0,
+            ts_event,
+            ts_recv,
+            from_book=False,
         )
+        self._books.receive_quote(quote)
+        self._events.append(quote)
 
     def _receive_trade(self, row: TradeRow, is_partial: bool, ts_recv: int) -> None:
         # Index symbols begin with a dot; before trdType came, nothing else told their ticks from trades.

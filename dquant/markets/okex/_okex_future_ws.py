@@ -60,7 +60,6 @@ class OkexFutureWs(WebsocketFace):
         self._rest = rest
         self._url = f"{ws_url.rstrip('/')}/public"
         self._listed: list[Instrument] = []
-        self._offset_ns = 0  # venue's clock minus ours
         self._seen_ns = 0  # the venue's clock was at least here, by the contracts it let expire
         self._end_ns = FOR_EVER  # of the alias's standing for ``_instrument``, by the venue's clock
         self._is_rolling = False
@@ -74,7 +73,7 @@ class OkexFutureWs(WebsocketFace):
 
     async def _open(self) -> Conversation:
         instrument = await self._resolve()
-        core = OkexPublicProtocol(silence_s=self._settings.book_silence_s, now=now_ns())
+        core = OkexPublicProtocol(silence_s=self._settings.book_silence_s, now=now_ns(), lag=self._lag)
         wanted = [_arg_of(channel, instrument) for channel in self._channels]
         if instrument.kind == "swap" and "funding-rate" not in self._channels:
             wanted.append({"channel": "funding-rate", "instId": instrument.inst_id})
@@ -109,8 +108,7 @@ class OkexFutureWs(WebsocketFace):
             is_known_alive = not self._is_rolling and self._ns_to_end(now_ns()) > 0
             try:
                 self._listed = await self._rest.instruments(self._spec.kind, self._spec.family)
-                answered_at = now_ns()
-                self._offset_ns = await self._rest.server_time() - (answered_at + now_ns()) // 2
+                await self._measure_clock()
             except MarketError:
                 if known is None or not is_known_alive:
                     raise
@@ -128,6 +126,9 @@ class OkexFutureWs(WebsocketFace):
                 self._is_rolling = True
                 self._sink.on_down("rolling", nothing)
             await asyncio.sleep(LISTING_POLL_S * random.uniform(0.5, 1.0))
+
+    async def _server_time(self) -> int:
+        return await self._rest.server_time()
 
     def _choose(self, venue_now: int) -> Instrument | None:
         if self._spec.alias is None:
@@ -198,6 +199,7 @@ class OkexFutureWs(WebsocketFace):
             self._on_tick(conversation, now_ns())
 
     def _on_tick(self, conversation: Conversation, now: int) -> None:
+        super()._on_tick(conversation, now)
         if not conversation.is_heard:
             return
         left_ns = self._ns_to_end(now)

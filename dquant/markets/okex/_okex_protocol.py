@@ -23,6 +23,7 @@ import msgspec
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.errors import RemoteProtocolError
 from dquant.markets.book_watch import BookWatch, TokenBucket
+from dquant.markets.lag_watch import LagWatch
 from dquant.markets.okex._okex_frames import (
     BookData,
     BookFrame,
@@ -83,10 +84,11 @@ class _BookState:
     """One book of one channel: its levels, where its chain stands, whether it is believed."""
 
     __slots__ = (
+        "asked_at",
         "book",
         "channel",
         "has_newer_top",
-        "is_crossed",
+        "is_followed",
         "last_prev",
         "last_seq",
         "newer_seq",
@@ -95,15 +97,16 @@ class _BookState:
         "watch",
     )
 
-    def __init__(self, channel: str, watch: BookWatch) -> None:
+    def __init__(self, channel: str, watch: BookWatch, now: int) -> None:
         self.channel = channel
         self.watch = watch
+        self.asked_at = now  # when its snapshot was asked for; 0: it came
         self.book = PriceBook()
         self.proved: ChecksumBook | None = None  # in place of ``book`` while checksums are sent
         self.last_seq: int | None = None
         self.last_prev: int | None = None
         self.plain_seq: int | None = None  # ``last_seq`` while the book is live and the chain its only proof
-        self.is_crossed = False  # in doubt for no other reason: the chain still holds
+        self.is_followed = False  # in doubt, crossed or late, but the chain still holds
         self.has_newer_top = False  # a ready-made one came, of a later seqId than the book had then
         self.newer_seq = 0
 
@@ -125,18 +128,22 @@ class OkexPublicProtocol:
     Args:
         silence_s: Seconds without a message about a book that make it stale; 0 never judges.
         now: Our clock at the start, ns since the Unix epoch.
+        lag: Says which messages of a book are late; without one none is.
         is_open: Take books that were never subscribed here as well, as a replayed tape needs.
 
     """
 
     silence_limit_s = 10.0
 
-    def __init__(self, *, silence_s: float, now: int, is_open: bool = False) -> None:
+    def __init__(
+        self, *, silence_s: float, now: int, lag: LagWatch | None = None, is_open: bool = False
+    ) -> None:
         self.messages = 0
         self.quarantined = 0
         self.duplicates = 0
         self._silence_s = silence_s
         self._now = now
+        self._lag = lag or LagWatch(0)
         self._is_open = is_open
         self._books: dict[str, _BookState] = {}
         self._events: list[Event] = []
@@ -169,6 +176,12 @@ class OkexPublicProtocol:
         self._request("unsubscribe", given_up)
 
     # -- what comes in -------------------------------------------------------------------------
+
+    def receive_open(self, now: int) -> None:
+        """Note that the connection is there: what was asked for goes out now."""
+        self._now = now
+        for state in self._books.values():
+            state.asked_at = now
 
     def receive_text(self, text: str | bytes, ts_recv: int) -> None:
         """Take one text frame; then drain ``texts_to_send`` and ``events_received``.
@@ -210,7 +223,7 @@ class OkexPublicProtocol:
             elif watch.is_live and len(state.proved or state.book) > MAX_LEVELS:
                 self._doubt(state, "too many levels", now)
             else:
-                self._ask_snapshot(watch, now)
+                self._ask_snapshot(state, now)
         while self._retries and self._retries[0][0] <= now and self._bucket.take(1, now):
             _, request = self._retries.popleft()
             if request.args:
@@ -292,9 +305,12 @@ class OkexPublicProtocol:
             state.book.clear()
             state.proved = ChecksumBook() if isinstance(data, TextBookData) else None
             state.has_newer_top = False  # of a line of seqIds that may have ended
-            state.is_crossed = False
+            state.is_followed = False
+            if state.asked_at:
+                self._lag.answer(ts_recv - data.ts * NS_PER_MS, ts_recv - state.asked_at)
+                state.asked_at = 0
             watch.accept()
-        elif not (watch.is_live or state.is_crossed):
+        elif not (watch.is_live or state.is_followed):
             return  # the chain is broken: only a snapshot starts a new one
         elif (data.prevSeqId is None or data.prevSeqId != state.last_seq) and not self._is_unchained_legal(
             state, data, ts_recv
@@ -325,14 +341,20 @@ class OkexPublicProtocol:
         state.last_prev = data.prevSeqId
         bid, bid_size, ask, ask_size = book.top()
         if bid is not None and ask is not None and bid >= ask and inst_id not in self._in_auction:
-            self._doubt_crossed(state, ts_recv)
+            self._follow(state, "crossed", ts_recv)
+            self._ask_snapshot(state, ts_recv)
             return
-        if state.is_crossed:
-            # Every message since was next in the chain: the venue itself was crossed, and is not any more.
-            state.is_crossed = False
+        ts_event = data.ts * NS_PER_MS
+        if not self._lag.low <= ts_recv - ts_event <= self._lag.high and self._lag.judge(
+            ts_recv - ts_event, is_news=data.prevSeqId != -1 and bool(data.bids or data.asks)
+        ):
+            self._follow(state, "late", ts_recv, is_resync_wanted=False)  # a snapshot would be as late
+            return
+        if state.is_followed:
+            # Every message since was next in the chain: what was wrong was so at the venue or on the way.
+            state.is_followed = False
             state.watch.accept()
         state.plain_seq = seq if book is state.book else None
-        ts_event = data.ts * NS_PER_MS
         if state.has_newer_top and self._take_behind(state, data):
             self._events.append(
                 TopOfBook(inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv, True, True)
@@ -397,8 +419,14 @@ class OkexPublicProtocol:
         ask, ask_size = _best(data.asks)
         if bid is not None and ask is not None and bid >= ask:
             return  # an auction, or nonsense: the verified book alone speaks then
-        top = TopOfBook(inst_id, bid, bid_size, ask, ask_size, data.ts * NS_PER_MS, ts_recv, False)
-        self._events.append(top)
+        ts_event = data.ts * NS_PER_MS
+        if not self._lag.low <= ts_recv - ts_event <= self._lag.high and self._lag.judge(
+            ts_recv - ts_event, is_news=newest is not None and data.seqId != newest
+        ):
+            if state is not None and state.watch.is_live:
+                self._follow(state, "late", ts_recv, is_resync_wanted=False)  # so is the book, then
+            return
+        self._events.append(TopOfBook(inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv, False))
         if state is not None and data.seqId is not None:
             state.has_newer_top, state.newer_seq = True, data.seqId
 
@@ -407,22 +435,22 @@ class OkexPublicProtocol:
         if stale is not None:
             self._events.append(stale)
         state.last_seq = state.last_prev = state.plain_seq = None
-        state.is_crossed = False
-        self._ask_snapshot(state.watch, ts_recv)
+        state.is_followed = False
+        self._ask_snapshot(state, ts_recv)
 
-    def _doubt_crossed(self, state: _BookState, ts_recv: int) -> None:
-        """Believe a crossed book no more, yet follow its chain: a snapshot or the venue may uncross it."""
-        stale = state.watch.doubt("crossed", ts_recv)
+    def _follow(self, state: _BookState, reason: str, ts_recv: int, *, is_resync_wanted: bool = True) -> None:
+        """Believe a book no more, yet follow its chain: the next message may put it right."""
+        stale = state.watch.doubt(reason, ts_recv, is_resync_wanted=is_resync_wanted)
         if stale is not None:
             self._events.append(stale)
-        state.is_crossed = True
+        state.is_followed = True
         state.plain_seq = None
-        self._ask_snapshot(state.watch, ts_recv)
 
-    def _ask_snapshot(self, watch: BookWatch, now: int) -> None:
-        if self._bucket.has(2, now) and watch.take_resync(now):
+    def _ask_snapshot(self, state: _BookState, now: int) -> None:
+        if self._bucket.has(2, now) and state.watch.take_resync(now):
             self._bucket.take(2, now)
-            arg = {"channel": BOOK_CHANNEL, "instId": watch.inst_id}
+            state.asked_at = now
+            arg = {"channel": BOOK_CHANNEL, "instId": state.watch.inst_id}
             self._request("unsubscribe", [arg])
             self._request("subscribe", [arg])
 
@@ -445,7 +473,7 @@ class OkexPublicProtocol:
             self._doubt(state, "unreadable update", ts_recv)
 
     def _new_book(self, channel: str, inst_id: str) -> _BookState:
-        return _BookState(channel, BookWatch(inst_id, self._silence_s, self._now))
+        return _BookState(channel, BookWatch(inst_id, self._silence_s, self._now), self._now)
 
     # -- everything else -----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dquant.constants import NS_PER_S
 from dquant.errors import LocalProtocolError, RemoteProtocolError
 from dquant.markets.bitmex._bitmex_books import UNKNOWN_LIMIT
 from dquant.markets.bitmex._bitmex_protocol import RATE_RETRIES, BitmexPublicProtocol
+from dquant.markets.lag_watch import LagWatch
 from dquant.model.events import (
     BookStale,
     FundingRate,
@@ -223,6 +224,27 @@ def test_an_unsubscription_that_was_not_ours_ends_the_book():
     assert SubscriptionChanged("orderBookL2", "XBTUSD", False, "", "", NOW) in events
     client.receive_time(NOW + 100 * NS_PER_S)
     assert client.events_received() == []
+
+
+def test_late_book_is_kept_and_live_again_with_the_first_message_in_time():
+    client = core(lag=LagWatch(3.0))
+    stamps = ["2025-10-01T10:00:00.000Z", "2025-10-01T10:00:03.000Z"]
+    first, second = (level(2, "Buy", 5 + n, timestamp=stamp) for n, stamp in enumerate(stamps))
+    told(client, partial(), book("update", first), ts=NOW)
+    events = told(client, book("update", first), ts=NOW + 4 * NS_PER_S)
+
+    assert events == [BookStale("XBTUSD", "late", NOW + 4 * NS_PER_S)]
+    assert client.depth("XBTUSD", 1) is None
+    client.receive_time(NOW + 5 * NS_PER_S)
+    assert commands(client) == []
+    assert tops(told(client, book("update", second), ts=NOW + 4 * NS_PER_S)) == [(100.0, 6.0, 101.0, 10.0)]
+
+
+def test_first_partial_is_late_when_its_question_was_asked_long_ago():
+    client = core(lag=LagWatch(3.0))
+    client.receive_open(NOW)
+
+    assert stale_reasons(told(client, partial(), ts=NOW + 8 * NS_PER_S)) == ["late"]
 
 
 def test_a_few_unknown_levels_are_counted_and_ignored():
@@ -665,6 +687,9 @@ def test_top_is_that_of_a_naive_book_while_the_book_is_live(script):
         side = "Buy" if is_bid else "Sell"
         key = (100 + number, is_bid)
         (event,) = told(client, book(action, level(key[0], side, size, price(number, is_bid))))
+        if isinstance(event, BookStale):
+            assert event.reason == "unknown levels"
+            return
         if action == "delete":
             naive.pop(key, None)
         elif action == "insert" or key in naive:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.errors import RemoteProtocolError
+from dquant.markets.lag_watch import LagWatch
 from dquant.markets.okex._okex_protocol import (
     MAX_LEVELS,
     MAX_PENDING_REQUESTS,
@@ -210,6 +211,55 @@ def test_crossed_book_whose_chain_breaks_waits_for_a_snapshot():
     told(client, snapshot(10), update(10, 11, bids=[(101, 1)]))
     assert stale_reasons(told(client, update(99, 100))) == ["sequence broken"]
     assert told(client, update(100, 101, bids=[(101, 0)])) == []
+
+
+def test_late_book_is_followed_and_live_again_with_the_first_message_in_time():
+    """What was late is not asked for again; the chain goes on holding, or breaks as ever."""
+    client = core(lag=LagWatch(3.0))
+    told(client, snapshot(10), update(10, 11), ts=at(0.1))
+    events = told(client, update(11, 12, bids=[(100, 8)]), update(12, 13), ts=at(4))
+
+    assert events == [BookStale(INST, "late", at(4))]
+    assert client.depth(INST, 1) is None
+    assert told(client, snapshot(20, bids=[(100, 9)]), ts=at(5)) == [BookStale(INST, "late", at(5))]
+    assert told(client, update(20, 20), ts=at(5)) == []  # an idle frame is no proof
+    assert commands(client) == []
+    in_time = update(20, 21, asks=[(101, 6)], ts=1795334404000)
+    assert tops(told(client, in_time, ts=at(4.5))) == [(100, 9, 101, 6)]
+    assert stale_reasons(told(client, update(21, 22, bids=[(99, 1)]), update(23, 24), ts=at(4.6))) == [
+        "late",
+        "sequence broken",
+    ]
+
+
+def test_late_ready_made_top_is_no_price_and_its_book_is_late():
+    """It comes before the book's own message; one that repeats what is known tells nothing."""
+    client = core(lag=LagWatch(3.0))
+    told(client, snapshot(10), update(10, 11, bids=[(100, 8)]))
+    repeated = book("", bids=[(100, 8)], asks=[(101, 5)], channel="bbo-tbt", seqId=11)
+    assert stale_reasons(told(client, repeated, ts=at(4))) == []
+    newer = book("", bids=[(100, 9)], asks=[(101, 5)], channel="bbo-tbt", seqId=12)
+    assert told(client, newer, ts=at(4)) == [BookStale(INST, "late", at(4))]
+    assert tops(told(client, update(11, 12, bids=[(100, 9)], ts=1795334404000), ts=at(4))) == [
+        (100, 9, 101, 5)
+    ]
+
+
+@pytest.mark.parametrize(("opened_s", "reasons"), [(0, ["late"]), (7, [])])
+def test_first_snapshot_is_late_when_its_question_was_asked_long_ago(opened_s, reasons):
+    """What counts is when the request went out, not when it was made up."""
+    client = core(lag=LagWatch(3.0))
+    client.receive_open(at(opened_s))
+
+    assert stale_reasons(told(client, snapshot(10), ts=at(8))) == reasons
+
+
+def test_old_snapshot_and_idle_frame_of_a_quiet_book_are_not_late():
+    client = core(lag=LagWatch(3.0))
+    client.receive_time(at(0))
+    told(client, snapshot(9), update(9, 10), ts=at(0.1))
+
+    assert stale_reasons(told(client, snapshot(10), update(10, 10), ts=at(59))) == []
 
 
 def test_crossed_book_is_legal_in_pre_open_and_not_after_it():

@@ -1,0 +1,77 @@
+"""How late a venue's messages come; pure, times in ns, both clocks come in as arguments.
+
+``ts_recv - ts_event`` is the way of a message plus the difference of two clocks. The least
+that was seen stands for a message that did not wait; one that took ``limit_s`` longer did. A
+slow connection differs from a silent one in that everything goes on, with prices of some while
+ago. One that was slow from its beginning shows by its first answer: a snapshot is no older than
+the question (``answer``), so it need not have taken longer than that.
+
+Whether a clock was set is not told from here: who owns the sockets asks the venue for its time
+again (``measure``) when lateness begins, and now and then. That only acquits: the clock that a
+venue answers with need not be that of its messages.
+"""
+
+from dquant.constants import NS_PER_S
+
+FAR = 2**63  # beyond every difference of two times
+
+
+class LagWatch:
+    """One for all connections of a market, so that the next one is judged by what the last one taught.
+
+    ``low`` and ``high`` are bounds for the hot path: a message whose lag is between them changes nothing.
+
+    Args:
+        limit_s: How much later than the quickest a message may come; 0 never judges.
+
+    """
+
+    __slots__ = ("_least", "_limit", "high", "is_late", "low")
+
+    def __init__(self, limit_s: float) -> None:
+        self.is_late = False
+        self._limit = int(limit_s * NS_PER_S)
+        self._least: int | None = None
+        self.low, self.high = -FAR, FAR
+        self._set_bounds()
+
+    def judge(self, lag: int, *, is_news: bool) -> bool:
+        """Take one message's lag; return whether it is late.
+
+        A snapshot or an idle frame is no news: its book may have stood still since its time, so it makes
+        nothing late. It is believed to be late where news was; a lag of half the limit ends that.
+        """
+        if not self._limit:
+            return False
+        if self._least is None or lag < self._least:
+            self._least = lag
+        if self.is_late:
+            self.is_late = lag > self._least + self._limit // 2
+        elif is_news:
+            self.is_late = lag > self._least + self._limit
+        self._set_bounds()
+        return self.is_late
+
+    def answer(self, lag: int, waited: int) -> None:
+        """Take the lag of a snapshot that was asked for so long ago; ``judge`` it then."""
+        if not self._limit:
+            return
+        usual = lag - waited
+        if self._least is None or usual < self._least:
+            self._least = usual
+        self.is_late = self.is_late or waited > self._limit
+        self._set_bounds()
+
+    def measure(self, offset: int, round_trip: int) -> None:
+        """Take the venue's clock minus ours, from an answer that took so long; a slow one tells nothing."""
+        if self._least is not None and -offset > self._least and round_trip <= self._limit // 2:
+            self._least = -offset
+            self._set_bounds()
+
+    def _set_bounds(self) -> None:
+        if not self._limit:
+            return
+        if self._least is None or self.is_late:
+            self.low, self.high = FAR, -FAR  # look at every message
+        else:
+            self.low, self.high = self._least, self._least + self._limit
