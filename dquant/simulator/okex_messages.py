@@ -20,7 +20,14 @@ FUNDING_CHANNELS = frozenset({"funding-rate"})
 INSTRUMENT_CHANNELS = MARKET_CHANNELS | DERIVATIVE_CHANNELS | FUNDING_CHANNELS
 TYPE_CHANNELS = frozenset({"instruments", "estimated-price"})
 PUBLIC_CHANNELS = INSTRUMENT_CHANNELS | TIER_CHANNELS | TYPE_CHANNELS | {"index-tickers", "status"}
-CANDLE_CHANNELS = frozenset(f"candle{bar}" for bar in BARS)
+# Candle channel: what it is of, and its bar.
+CANDLES = {
+    f"{prefix}candle{bar}": (kind, bar)
+    for prefix, kind in (("", "trade"), ("mark-price-", "mark"), ("index-", "index"))
+    for bar in BARS
+}
+CANDLE_CHANNELS = frozenset(CANDLES)
+INDEX_CHANNELS = frozenset({"index-tickers", *(f"index-candle{bar}" for bar in BARS)})
 BUSINESS_CHANNELS = CANDLE_CHANNELS | {"trades-all"}
 PRIVATE_CHANNELS = frozenset(
     {

@@ -12,6 +12,7 @@ from dquant.simulator import okex_data as data
 from dquant.simulator import okex_history as history
 from dquant.simulator import okex_settlements as settlements
 from dquant.simulator.flow_book import ASK, BID
+from dquant.simulator.okex_candles import Candles
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
@@ -33,6 +34,7 @@ class RestHost(Protocol):
 
     listings: dict[str, Listing]
     feeds: dict[str, InstrumentFeed]
+    candles: Candles
     settlements: Settlements
 
     def row(self, listing: Listing) -> dict[str, Any]:
@@ -73,6 +75,10 @@ class OkexRest:
             "market/trades": self._trades,
             "market/candles": self._candles,
             "market/history-candles": self._candles,
+            "market/mark-price-candles": self._mark_candles,
+            "market/history-mark-price-candles": self._mark_candles,
+            "market/index-candles": self._index_candles,
+            "market/history-index-candles": self._index_candles,
             "market/history-trades": self._history_trades,
             "public/underlying": self._underlying,
             "public/position-tiers": self._position_tiers,
@@ -225,9 +231,19 @@ class OkexRest:
         return history.fundings(feed.listing, feed.market, query, _count(query, "limit", 100, 400))
 
     def _candles(self, query: Query, now_ns: int) -> Rows:
-        feed = self._feed(query)
-        limit = _count(query, "limit", 100, 300)
-        rows = history.candles(feed.listing, feed.market, query, limit, now_ns)
+        return self._page_of_candles("trade", self._feed(query).listing.inst_id, query, 300, now_ns)
+
+    def _mark_candles(self, query: Query, now_ns: int) -> Rows:
+        return self._page_of_candles("mark", self._feed(query).listing.inst_id, query, 100, now_ns)
+
+    def _index_candles(self, query: Query, now_ns: int) -> Rows:
+        index_id = _given(query, "instId")
+        if index_id not in self._host.index_ids():
+            raise RestError("51001", _NO_INSTRUMENT)
+        return self._page_of_candles("index", index_id, query, 100, now_ns)
+
+    def _page_of_candles(self, kind: str, name: str, query: Query, most: int, now_ns: int) -> Rows:
+        rows = self._host.candles.page(kind, name, query, _count(query, "limit", 100, most), now_ns)
         if rows is None:
             raise RestError("51000", "Parameter bar error", 400)
         return rows

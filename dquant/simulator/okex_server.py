@@ -20,7 +20,7 @@ from dquant.simulator.exchange_faults import AnswerPlan
 from dquant.simulator.faults import Fault, FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.okex_account import AccountSettings
-from dquant.simulator.okex_candles import CandlePushes
+from dquant.simulator.okex_candles import CandlePushes, Candles
 from dquant.simulator.okex_connection import OkexConnection, Subscription
 from dquant.simulator.okex_contracts import COINS, FUNDS
 from dquant.simulator.okex_errors import OkexError
@@ -34,6 +34,7 @@ from dquant.simulator.okex_messages import (
     CANDLE_CHANNELS,
     DERIVATIVE_CHANNELS,
     FUNDING_CHANNELS,
+    INDEX_CHANNELS,
     INSTRUMENT_CHANNELS,
     TIER_CHANNELS,
     TYPE_CHANNELS,
@@ -42,6 +43,7 @@ from dquant.simulator.okex_messages import (
 )
 from dquant.simulator.okex_private import OkexPrivate, PushOptions
 from dquant.simulator.okex_private_rest import PREFIXES, OkexPrivateRest
+from dquant.simulator.okex_reference import ReferenceBars
 from dquant.simulator.okex_rest import OkexRest
 from dquant.simulator.okex_settlements import Settlements
 from dquant.simulator.okex_trade import Answer, OkexDesk, TradeOptions
@@ -125,7 +127,9 @@ class OkexServer:
         # First pictures that could not be given yet: the book is frozen, or its contract is not trading.
         self._waiting: list[tuple[OkexConnection, Subscription]] = []
         self._index_shown: dict[str, tuple[str, int]] = {}
-        self._candles = CandlePushes()
+        self._references = ReferenceBars(flow, tuple(self._first_index))
+        self.candles = Candles(self.feeds, self._references)
+        self._candle_pushes = CandlePushes(self.candles)
         self._index_slot = self._estimate_slot = 0
         self._notes: list[dict[str, Any]] = []
         self._next_listing_ns = 0
@@ -151,6 +155,7 @@ class OkexServer:
         self._rest = OkexRest(self)
         self._private_rest = OkexPrivateRest(self.desk, self.private, self._rest.instruments)
         self._update_listings(self.now_ns, 0)
+        self._references.look(self.feeds, self.now_ns)
         self._notes.clear()  # what was there from the start is no news
 
     # Connections
@@ -220,6 +225,8 @@ class OkexServer:
     def resolve(self, channel: str, arg: dict[str, Any]) -> Subscription | None:
         """Return what an arg stands for; None where there is no such channel or instrument."""
         inst_id = arg.get("instId")
+        if channel in INDEX_CHANNELS:
+            return (channel, inst_id) if isinstance(inst_id, str) and inst_id in self._first_index else None
         if channel in INSTRUMENT_CHANNELS or channel in BUSINESS_CHANNELS:
             listing = self.listings.get(inst_id) if isinstance(inst_id, str) else None
             if listing is None:
@@ -231,8 +238,6 @@ class OkexServer:
             if channel in FUNDING_CHANNELS and not listing.has_funding:
                 return None
             return channel, listing.inst_id
-        if channel == "index-tickers":
-            return (channel, inst_id) if isinstance(inst_id, str) and inst_id in self._first_index else None
         if channel == "status":
             return channel, ""
         inst_type = arg.get("instType")
@@ -262,7 +267,7 @@ class OkexServer:
         if not listeners:
             self._listeners.pop(subscription, None)
             feed = self.feeds.get(subscription[1])
-            self._candles.forget(subscription)
+            self._candle_pushes.forget(subscription)
             if feed is not None:
                 feed.forget(subscription[0])
 
@@ -285,7 +290,8 @@ class OkexServer:
         for name, feed in self.feeds.items():
             for channel, text in feed.publish(now_ns, real_ns):
                 self._send((channel, name), text, real_ns)
-        for listened, text in self._candles.publish(self._listeners, self.feeds, now_ns):
+        self._references.look(self.feeds, now_ns)
+        for listened, text in self._candle_pushes.publish(self._listeners, now_ns):
             self._send(listened, text, real_ns)
         self._publish_indices(now_ns, real_ns)
         self._publish_estimates(now_ns, real_ns)
@@ -387,14 +393,16 @@ class OkexServer:
     def _first_push(self, connection: OkexConnection, subscription: Subscription, real_ns: int) -> bool:
         """Send a new listener the present state; False where there is none yet."""
         channel, name = subscription
+        if channel in CANDLE_CHANNELS:
+            text = self._candle_pushes.first_push(subscription, self.now_ns)
+            if text is not None:
+                connection.push(text, real_ns)
+            return text is not None
         feed = self.feeds.get(name)
         if feed is None or (channel in BOOK_CHANNELS and feed.is_frozen(real_ns)):
             return False
         feed.listen(channel, self.now_ns)
-        if channel in CANDLE_CHANNELS:
-            text: str | None = self._candles.first_push(channel, feed, self.now_ns)
-        else:
-            text = feed.first_push(channel, self.now_ns)
+        text = feed.first_push(channel, self.now_ns)
         if text is not None:
             connection.push(text, real_ns)
         return True

@@ -119,6 +119,27 @@ def test_candles_of_every_size_have_a_past_that_ends_where_the_contract_was_list
     assert opens(INST, "1Dutc")[-1].date() == listed.date()
 
 
+def test_marks_and_indices_have_candles_that_agree_with_them(okex):
+    okex.run(3_000)
+    mark = okex.get("public/mark-price", instType="SWAP", instId="BTC-USD-SWAP")[1]["data"][0]["markPx"]
+    index = okex.get("market/index-tickers", instId="BTC-USD")[1]["data"][0]["idxPx"]
+    for path, inst_id, price in (
+        ("mark-price-candles", "BTC-USD-SWAP", mark),
+        ("index-candles", "BTC-USD", index),
+    ):
+        rows = okex.get(f"market/{path}", instId=inst_id, bar="1H")[1]["data"]
+        assert rows == okex.get(f"market/history-{path}", instId=inst_id, bar="1H")[1]["data"]
+        assert (len(rows), {len(row) for row in rows}) == (100, {6})
+        assert [row[5] for row in rows] == ["0", *["1"] * 99]
+        assert float(rows[0][3]) <= float(price) <= float(rows[0][2])
+        assert abs(float(rows[0][4]) / float(price) - 1) < 1e-4  # it was looked at within the last second
+        assert okex.get(f"market/{path}", instId="NOPE-USD")[1]["code"] == "51001"
+        assert okex.get(f"market/{path}", instId=inst_id, limit="101")[1]["code"] == "51000"
+    hours = [okex.get("market/candles", instId="BTC-USD-SWAP", bar="1H")[1]["data"], rows]
+    basis = [float(one[4]) / float(two[4]) for one, two in zip(*hours, strict=True)]
+    assert max(basis) - min(basis) < 1e-3
+
+
 def test_paid_fundings_have_the_recorded_shape_and_begin_with_the_last_one(okex, recorded):
     rows = okex.get("public/funding-rate-history", instId="BTC-USD-SWAP", limit="5")[1]["data"]
     shape = recorded("rest_public_funding_rate_history")["data"][0]

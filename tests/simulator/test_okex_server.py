@@ -163,20 +163,27 @@ def test_a_connection_that_goes_takes_its_subscriptions_along(okex):
 
 
 @pytest.mark.parametrize(
-    ("bar", "start"), [("1m", (10, 0, 50)), ("1D", (15, 59, 50)), ("1Wutc", (23, 59, 50))]
+    ("channel", "start", "width"),
+    [
+        ("candle1m", (10, 0, 50), 9),
+        ("candle1D", (15, 59, 50), 9),
+        ("candle1Wutc", (23, 59, 50), 9),
+        ("mark-price-candle1m", (10, 0, 50), 6),
+        ("index-candle1H", (10, 59, 50), 6),
+    ],
 )
-def test_candles_are_pushed_while_they_change_and_when_they_close(okex_at, frames, bar, start):
+def test_candles_are_pushed_while_they_change_and_when_they_close(okex_at, frames, channel, start, width):
     okex = okex_at(2026, 11, 22, *start)  # a Sunday
     connection = okex.connect("business")
-    arg = {"channel": f"candle{bar}", "instId": "BTC-USDT"}
+    arg = {"channel": channel, "instId": "BTC-USDT"}
     okex.subscribe(connection, arg)
     ack, first = frames(connection)
     assert ack["event"] == "subscribe"
-    assert (first["arg"], len(first["data"][0]), first["data"][0][8]) == (arg, 9, "0")
+    assert (first["arg"], len(first["data"][0]), first["data"][0][-1]) == (arg, width, "0")
     okex.run(12_000, 100)
     rows = [frame["data"][0] for frame in frames(connection)]
     minute = str(okex.now_ns // 60_000_000_000 * 60_000)
-    closed = [row for row in rows if row[8] == "1"]
+    closed = [row for row in rows if row[-1] == "1"]
     assert [row[0] for row in closed] == first["data"][0][:1]
     assert rows[-1][0] == minute
     assert all(float(row[3]) <= float(row[4]) <= float(row[2]) for row in rows)
