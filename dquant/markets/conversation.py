@@ -313,6 +313,12 @@ class Keeper:
 
     async def keep_connect(self) -> None:
         """Converse until cancelled."""
+        try:
+            await self._keep_connect()
+        finally:
+            self.active = None  # who asks for a channel now asks nobody
+
+    async def _keep_connect(self) -> None:
         while True:
             conversation = None
             pause_s = 0.0

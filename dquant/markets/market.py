@@ -64,6 +64,7 @@ FLAGS_OF_A_BOOK = frozenset(("ticker", "depth"))
 FLAGS_OF_A_TOP = frozenset(("ticker",))
 FLAGS_BY_KIND = {kind: frozenset((flag,)) for flag, kind in FLAGS.items()}
 ALL_FLAGS = (*sorted(FLAGS_OF_A_BOOK, reverse=True), *FLAGS)
+ORIGINAL_FLAGS = {"trades": "trade", "index_price": "index"}  # words of the original for the same
 
 # A loop that has not beaten for this long may hold old prices for live ones.
 STALLED_S = 3.0
@@ -161,7 +162,14 @@ class Market(threading.Thread):
             self._started_up.set()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """Ask the loop to end and wait for the thread; ``False`` if it is still alive after ``timeout_s``."""
+        """Ask the loop to end and wait for the thread; ``False`` if it is still alive after ``timeout_s``.
+
+        Raises:
+            WrongThreadError: Called from this market's own thread, which ``ask_to_stop`` ends.
+
+        """
+        if threading.current_thread() is self:
+            raise WrongThreadError(f"stop() called from {self.name}")
         deadline = time.monotonic() + timeout_s
         self.ask_to_stop(timeout_s)
         if self.is_alive():
@@ -305,11 +313,13 @@ class Market(threading.Thread):
         bids, asks = ([{"price": price, "amount": amount} for price, amount in side] for side in found)
         return {"asks": asks, "bids": bids}
 
-    def update(self, flags: str | Iterable[str], timeout: float = 5.0) -> bool:
+    def update(self, flags: str | Iterable[str] = "depth", timeout: float = 5.0) -> bool:
         """Wait until fresh data of each named kind has arrived; ``False`` if it had not in time.
 
         Args:
-            flags: Any of ``ticker depth trade mark index funding stats instrument``.
+            flags: Any of ``ticker depth trade mark index funding stats instrument``, in a list or one text
+                (``"ticker,depth"``). Of a mapping, as the original took it (``{"depth": False}``: it has
+                not arrived yet), each key is waited for, whatever its value.
             timeout: Seconds; how long the calling thread may be blocked.
 
         Raises:
@@ -317,7 +327,8 @@ class Market(threading.Thread):
             WrongThreadError: Called from this market's own thread, which it would block.
 
         """
-        wanted = [flags] if isinstance(flags, str) else list(flags)
+        words = flags.replace(",", " ").split() if isinstance(flags, str) else list(flags)
+        wanted = [ORIGINAL_FLAGS.get(word, word) for word in words]
         unknown = [flag for flag in wanted if flag not in ALL_FLAGS]
         if unknown:
             raise ConfigError(f"update flag {unknown[0]!r} is not known; allowed: {', '.join(ALL_FLAGS)}")
@@ -345,9 +356,10 @@ class Market(threading.Thread):
         """Subscribe one more public channel by the venue's own name, now and after every reconnect."""
         loop = self._loop
         if loop is None:
-            self._face.sub_channel(channel)
+            self._face.sub_channel(channel)  # before the start; after the end it changes nothing
         else:
-            loop.call_soon_threadsafe(self._face.sub_channel, channel)
+            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+                loop.call_soon_threadsafe(self._face.sub_channel, channel)
 
     def is_stalled(self) -> bool:
         """Tell whether the market's loop has stopped beating, so that nothing it holds can be live."""

@@ -85,6 +85,18 @@ def test_update_waits_for_each_kind(venues: Any, make_market: MakeMarket) -> Non
     assert market._waiters == []
 
 
+def test_update_takes_the_call_shapes_of_the_original(venues: Any, make_market: MakeMarket) -> None:
+    """Nothing at all is the depth; of a mapping each key counts, and nothing came while one has not."""
+    market = make_market(venues)
+
+    assert market.update()
+    assert market.update({"depth": True, "trades": False, "index_price": False}, timeout=10.0)
+    assert market.update("ticker, depth")
+    assert not market.update({"depth": True, "stats": False}, timeout=0.3)
+    with pytest.raises(ConfigError, match="'get_order' is not known"):
+        market.update({"depth": False, "get_order": False})
+
+
 def test_update_that_times_out_leaves_no_waiter(venues: Any, make_market: MakeMarket) -> None:
     market = make_market(venues)
     assert market.update(["ticker"])
@@ -159,8 +171,10 @@ def test_waiting_in_the_market_s_own_thread_is_refused(
 
     def look(price: Any) -> None:
         if price.verdict == LIVE and not found:
-            with pytest.raises(WrongThreadError, match=market.name):
-                market.update(["ticker"])
+            for door in (market.update, market.stop):
+                with pytest.raises(WrongThreadError, match=market.name):
+                    door()
+            market.sub_channel("tickers")
             found.append(market.get_depth(1))
 
     market.register_callbacks({"price": look})
@@ -330,6 +344,17 @@ def test_channel_asked_for_before_the_start_is_subscribed(
     market.start()
 
     assert market.update(["stats", "ticker"], timeout=10.0)  # the refused one costs nobody else anything
+
+
+def test_channel_asked_for_after_the_end_is_asked_of_nobody(
+    venues: Any, make_market: MakeMarket, log: Any, transport: str
+) -> None:
+    market = make_market(venues, transport=transport)
+    log.wait(market.get_ticker)
+    assert market.stop()
+    asked = market._face._keeper.active  # type: ignore[attr-defined]
+    market.sub_channel("tickers")
+    assert asked is None
 
 
 def test_swap_brings_funding_and_its_index(venues: Any, make_market: MakeMarket) -> None:
