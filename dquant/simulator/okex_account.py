@@ -39,6 +39,8 @@ BILL_TYPES = {
     Reason.SETTLEMENT: ("3", ("", "")),  # the sheet names no number
     Reason.LIQUIDATION: ("5", ("104", "105")),
 }
+# What a position that has just been closed has none of, as it has no average price.
+_OF_A_SIZE = ("imr", "mmr", "notionalUsd", "upl", "uplLastPx", "uplRatio", "uplRatioLastPx")
 _BILL_KEYS = (
     *("bal", "balChg", "billId", "ccy", "clOrdId", "earnAmt", "earnApr", "execType", "fee", "fillFwdPx"),
     *("fillIdxPx", "fillMarkPx", "fillMarkVol", "fillPxUsd", "fillPxVol", "fillTime", "from", "instId"),
@@ -204,7 +206,7 @@ def position_row(
     liquidation = position.liquidation_price
     entries = entry_texts(position, contract.has_daily_settlement)
     net = position.realised + position.settled - position.fees - position.funding
-    return {
+    row = {
         "adl": "1",
         "availPos": "" if position.pos_side is PosSide.NET else size,
         **entries,
@@ -271,6 +273,7 @@ def position_row(
         "vegaBS": "",
         "vegaPA": "",
     }
+    return row | dict.fromkeys(_OF_A_SIZE, "") if is_flat else row
 
 
 def push_position_row(row: dict[str, Any], now_ns: int) -> dict[str, Any]:

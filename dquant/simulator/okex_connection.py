@@ -282,7 +282,8 @@ class OkexConnection:
         """Return the code with which this URL or login refuses a channel as such."""
         if self.kind == "business" and channel in messages.PUBLIC_CHANNELS | messages.PRIVATE_CHANNELS:
             return "64002"
-        if self.kind == "private" and channel in messages.PRIVATE_CHANNELS and not self.is_logged_in:
+        owned = {"private": messages.PRIVATE_CHANNELS, "business": messages.ALGO_CHANNELS}
+        if channel in owned.get(self.kind, ()) and not self.is_logged_in:
             return "60011"
         if self.kind == "private" and channel == "fills" and not self._host.is_vip:
             return "64003"

@@ -28,7 +28,9 @@ CANDLES = {
 }
 CANDLE_CHANNELS = frozenset(CANDLES)
 INDEX_CHANNELS = frozenset({"index-tickers", *(f"index-candle{bar}" for bar in BARS)})
-BUSINESS_CHANNELS = CANDLE_CHANNELS | {"trades-all"}
+# Nobody has algo orders here: who asks for them after a login is listened to, and hears of none.
+ALGO_CHANNELS = frozenset({"orders-algo", "algo-advance"})
+BUSINESS_CHANNELS = CANDLE_CHANNELS | ALGO_CHANNELS | {"trades-all"}
 PRIVATE_CHANNELS = frozenset(
     {
         "orders",

@@ -16,7 +16,7 @@ from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_messages import dump
 from dquant.simulator.okex_orders import order_id_of
 from dquant.simulator.okex_private import OkexPrivate
-from dquant.simulator.okex_query import Query, given, number, one_of, page
+from dquant.simulator.okex_query import Query, given, needed, number, one_of, page
 from dquant.simulator.okex_trade import Answer, OkexDesk
 from dquant.simulator.orders import OrderView
 from dquant.simulator.units import ms_text
@@ -62,6 +62,9 @@ class OkexPrivateRest:
             "trade/fills": lambda name, query: self._fills(name, query, 3),
             "trade/fills-history": lambda name, query: self._fills(name, query, 90),
             "trade/account-rate-limit": self._rate_limit,
+            # Algo orders cannot be placed here, so that there are none.
+            "trade/orders-algo-pending": lambda _name, query: self._no_algos(query),
+            "trade/orders-algo-history": lambda _name, query: self._no_algos(query),
             "account/instruments": lambda _name, query: instruments(query),
             **account.get,
         }
@@ -212,6 +215,11 @@ class OkexPrivateRest:
         if query.get("subType"):
             found = [row for row in found if row["subType"] == query["subType"]]
         return page(found, query, lambda row: int(row["billId"]), lambda text: int(number(text, "billId")))
+
+    @staticmethod
+    def _no_algos(query: Query) -> Rows:
+        needed(query, "ordType")
+        return []
 
     def _rate_limit(self, account: str, query: Query) -> Rows:
         del account, query

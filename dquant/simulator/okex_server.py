@@ -29,6 +29,7 @@ from dquant.simulator.okex_instruments import Listing, next_change_ns, universe
 from dquant.simulator.okex_login import KeyRing, Secrets, check_request
 from dquant.simulator.okex_markets import demo_code
 from dquant.simulator.okex_messages import (
+    ALGO_CHANNELS,
     BOOK_CHANNELS,
     BUSINESS_CHANNELS,
     CANDLE_CHANNELS,
@@ -227,6 +228,9 @@ class OkexServer:
         inst_id = arg.get("instId")
         if channel in INDEX_CHANNELS:
             return (channel, inst_id) if isinstance(inst_id, str) and inst_id in self._first_index else None
+        if channel in ALGO_CHANNELS:
+            kinds = ("ANY", "MARGIN", *_INST_TYPES)
+            return (channel, arg["instType"]) if arg.get("instType") in kinds else None
         if channel in INSTRUMENT_CHANNELS or channel in BUSINESS_CHANNELS:
             listing = self.listings.get(inst_id) if isinstance(inst_id, str) else None
             if listing is None:
@@ -256,7 +260,9 @@ class OkexServer:
             connection.push(self._index_text(name), real_ns)
         elif channel == "status":
             connection.push(push({"channel": "status"}, data.status(self.now_ns)), real_ns)
-        elif channel not in TYPE_CHANNELS and not self._first_push(connection, subscription, real_ns):
+        elif channel in TYPE_CHANNELS | ALGO_CHANNELS:
+            pass  # nothing is said at once
+        elif not self._first_push(connection, subscription, real_ns):
             self._waiting.append((connection, subscription))
 
     def unsubscribed(self, connection: OkexConnection, subscription: Subscription) -> None:

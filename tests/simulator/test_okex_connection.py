@@ -92,6 +92,8 @@ def test_a_bad_element_fails_alone(okex, frames):
         ("business", {"channel": "books", "instId": INST}, "64002"),
         ("private", {"channel": "orders", "instType": "ANY"}, "60011"),
         ("private", {"channel": "books", "instId": INST}, "60018"),
+        ("business", {"channel": "orders-algo", "instType": "ANY"}, "60011"),
+        ("private", {"channel": "orders-algo", "instType": "ANY"}, "60018"),
     ],
 )
 def test_the_wrong_url_channel_or_instrument_is_refused_by_code(okex, frames, kind, arg, code):
@@ -251,6 +253,21 @@ def test_a_login_says_its_time_in_one_of_the_ways_clients_do(okex, frames, times
     connection = okex.connect("private")
     connection.receive_text(json.dumps({"op": "login", "args": [login(timestamp=timestamp)]}), okex.real_ns)
     assert frames(connection)[0]["event"] == "login"
+
+
+def test_who_asks_for_algo_orders_on_the_business_url_hears_of_none(okex, frames):
+    connection = okex.connect("business")
+    say(connection, frames, op="login", args=[login()])
+    args = [{"channel": "orders-algo", "instType": "SWAP"}, {"channel": "algo-advance", "instType": "ANY"}]
+    answers = say(connection, frames, op="subscribe", args=[*args, {"channel": "orders-algo"}])
+    assert [(frame["event"], frame.get("code")) for frame in answers] == [
+        *[("subscribe", None)] * 2,
+        ("error", "60018"),
+    ]
+    okex.run(1000)
+    assert frames(connection) == []
+    say(connection, frames, op="unsubscribe", args=args)
+    assert connection.subscriptions() == []
 
 
 def test_a_fee_tier_is_asked_for_after_the_login(okex, frames):

@@ -325,7 +325,10 @@ def test_a_closed_position_is_told_once_with_nothing_in_it(trader):
     trader.place(ordType="market", sz="1")
     trader.listen({"channel": "positions", "instType": "ANY"})
     frames = channel_frames(trader.place(ordType="market", side="sell", sz="1"), "positions")
-    assert frames[-1]["data"][0]["pos"] == "0"
+    closed = frames[-1]["data"][0]
+    assert closed["pos"] == "0"
+    # A client that divides its worth by its average price finds neither.
+    assert {closed[name] for name in ("avgPx", "notionalUsd", "upl", "uplRatio", "imr", "mmr")} == {""}
     trader.bench.idle(6_000)
     assert channel_frames(trader.frames(), "positions") == []
 

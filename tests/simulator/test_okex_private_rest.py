@@ -152,6 +152,12 @@ def test_queries_page_by_id_newest_first(trader):
     assert pending(instType="FUTURES") == []
     assert pending(ordType="post_only,limit") == ids[::-1]
     assert trader.ask("GET", "trade/orders-pending", after="x")[1]["code"] == "51000"
+
+
+def test_the_lists_of_algo_orders_are_empty_and_want_to_know_which(trader):
+    for path in ("trade/orders-algo-pending", "trade/orders-algo-history"):
+        assert trader.ask("GET", path)[1]["code"] == "50014"
+        assert trader.ask("GET", path, ordType="trigger")[1] == {"code": "0", "data": [], "msg": ""}
     assert trader.ask("GET", "trade/orders-history")[1]["code"] == "50014"
 
 
