@@ -2,7 +2,8 @@
 
 In: rows (dicts with an ISO ``timestamp``), oldest first, and a query as text. Out: the rows asked for, or
 ``BadRequest``. Written from the fact sheet, section 5.1. A filter's value may be a list of what is wanted;
-``startTime`` and ``endTime`` may stand in it too. Key columns are always in a row.
+``startTime`` and ``endTime`` may stand in it too, and parts of the timestamp (``timestamp.date``, ``.hh``;
+"Timestamp filters" of the venue's page on its REST API). Key columns are always in a row.
 """
 
 import json
@@ -16,6 +17,15 @@ from dquant.simulator.bitmex_tables import Row, iso
 
 COUNT, MAX_COUNT, MAX_COUNT_PRINTS = 100, 500, 1000
 _MAX_START = 100_000_000
+# Where a part of a timestamp stands in its text, by the engine's names: uu are minutes.
+_PARTS = {
+    "date": slice(0, 10),
+    "month": slice(0, 7),
+    "time": slice(11, 23),
+    "hh": slice(11, 13),
+    "uu": slice(14, 16),
+    "ss": slice(17, 19),
+}
 
 
 def list_rows(
@@ -49,7 +59,7 @@ def list_rows(
         row
         for row in rows
         if (not symbol or is_of(row.get("symbol", ""), symbol))
-        and all(row.get(key) in values for key, values in allowed.items())
+        and all(_fits(row, key, values) for key, values in allowed.items())
         and (since is None or row["timestamp"] >= since)
         and (until is None or row["timestamp"] <= until)
     ]
@@ -62,6 +72,18 @@ def list_rows(
         kept = {"symbol", "timestamp", *keys, *(name.strip() for name in columns)}
         chosen = [{key: value for key, value in row.items() if key in kept} for row in chosen]
     return chosen
+
+
+def _fits(row: Row, key: str, values: list[Any]) -> bool:
+    """Return whether a row has one of these values, or its timestamp one of these parts."""
+    column, _, part = key.partition(".")
+    if column != "timestamp" or part not in _PARTS:
+        return row.get(key) in values
+    found = row["timestamp"][_PARTS[part]]
+    if part == "time":
+        return any(isinstance(value, str) and value and found.startswith(value) for value in values)
+    # An hour is written 7 or "07".
+    return found in [str(value).zfill(len(found)) for value in values]
 
 
 def whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:

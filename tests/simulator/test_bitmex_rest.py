@@ -101,6 +101,21 @@ def test_lists_take_start_count_filter_columns_and_times():
     assert rows("/trade", endTime=since, count="1000") == [r for r in everything if r["timestamp"] <= since]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "times"),
+    [
+        ('{"timestamp.time": "12:00"}', 20),
+        ('{"timestamp.hh": 4, "timestamp.month": "2026-06"}', 19),
+        ('{"timestamp.date": ["2026-07-01", "2026-06-30"], "timestamp.uu": "00"}', 5),
+        ('{"timestamp.date": "2026-07-01", "timestamp.hh": "7"}', 0),
+        ('{"timestamp.time": [null, ""]}', 0),
+    ],
+)
+def test_a_filter_may_name_a_part_of_the_timestamp(wanted, times):
+    """Each of these 60 fundings is at 04, 12 or 20 o'clock; the last one is of the first of July, 12:00."""
+    assert len(rows("/funding", symbol="XBTUSD", filter=wanted)) == times
+
+
 def test_bars_are_stamped_with_their_ends_and_have_the_recorded_fields():
     found = rows("/trade/bucketed", symbol="XBTUSD", binSize="1m", reverse="true", count="10")
     assert len(found) == 10
