@@ -15,6 +15,8 @@ from dquant.util import proxy_for
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+# No server may send a market to sleep for longer, whatever it asks for.
+MAX_PAUSE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,15 @@ class HttpAnswer:
     body: bytes
     retry_after: str
     date: str = ""  # the server's clock, as the header says it
+
+
+def pause_of(retry_after: str, default_s: float) -> float:
+    """Return the seconds that ``Retry-After`` asks for; a date, nonsense or nothing is ``default_s``."""
+    try:
+        pause_s = float(retry_after)
+    except ValueError:
+        return default_s
+    return min(pause_s, MAX_PAUSE_S) if pause_s > 0.0 else default_s
 
 
 async def http_get(url: str, timeout_s: float) -> HttpAnswer:

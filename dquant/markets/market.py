@@ -186,8 +186,20 @@ class Market(threading.Thread):
             with contextlib.suppress(RuntimeError):  # it may end by itself meanwhile
                 loop.call_soon_threadsafe(main.cancel)
 
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what a library left behind in the loop: in our log, and in a line of it.
+
+        asyncio's own way is a traceback on standard error, over the screen, and picows hands over
+        errors that cannot even be printed so.
+        """
+        error = context.get("exception")
+        words = f": {type(error).__name__}: {error}" if isinstance(error, BaseException) else ""
+        what, _, _ = str(context.get("message")).partition("\n")
+        logger.warning("%s: %s%s", self.market_name, what, words)
+
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_loop_error)
         self._main = asyncio.current_task()
         self._started_up.set()
         for exit_ in self._exits:

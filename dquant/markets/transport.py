@@ -13,16 +13,18 @@ import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
-from dquant.errors import MarketUnreachable
+from dquant.errors import MarketError, MarketUnreachable, RateLimited
+from dquant.markets.http_get import pause_of
 from dquant.util import proxy_for
 
 # The largest message there is: BitMEX's partial of a full book was 709 KB in 2021.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 TOO_LONG = f"{{}}: a message of more than {MAX_MESSAGE_BYTES} bytes"
 CLOSE_TIMEOUT_S = 0.5
+RATE_LIMIT_PAUSE_S = 1.0  # where a 429 does not say for how long
 
 Transport = Literal["auto", "picows", "websockets"]
 OnText = Callable[[bytes], None]
@@ -51,6 +53,7 @@ async def connect(
 
     Raises:
         MarketUnreachable: No connection within ``timeout_s``.
+        RateLimited: The venue asks for a pause.
 
     """
     opener = (
@@ -61,6 +64,14 @@ async def connect(
             return await opener(url, on_text)
     except TimeoutError as exc:
         raise MarketUnreachable(f"{url}: no connection in {timeout_s:g} s") from exc
+
+
+def _refusal(url: str, exc: Exception, status: int, headers: Mapping[str, str]) -> MarketError:
+    """Return what a refused upgrade asks for: to come again, or later than that."""
+    retry_after = headers.get("Retry-After", "")
+    if status == 429 or (status == 503 and retry_after):
+        return RateLimited(f"{url}: {exc}", pause_of(retry_after, RATE_LIMIT_PAUSE_S))
+    return MarketUnreachable(f"{url}: {exc}")
 
 
 def _has_picows(transport: Transport) -> bool:
@@ -163,6 +174,10 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
             raise
         opening.result()[0].disconnect(graceful=False)
         raise
+    except picows.WSInvalidStatusError as exc:
+        answer = exc.response
+        status, headers = (0, {}) if answer is None else (answer.status, answer.headers)
+        raise _refusal(url, exc, status, headers) from exc
     except (picows.WSError, OSError) as exc:
         raise MarketUnreachable(f"{url}: {exc}") from exc
     if listener is None:
@@ -269,6 +284,8 @@ async def _connect_websockets(url: str, on_text: OnText) -> Connection:
             close_timeout=CLOSE_TIMEOUT_S,
             logger=logging.getLogger("dquant.websockets"),
         )
+    except websockets.InvalidStatus as exc:
+        raise _refusal(url, exc, exc.response.status_code, exc.response.headers) from exc
     except (websockets.WebSocketException, OSError) as exc:
         raise MarketUnreachable(f"{url}: {exc}") from exc
     return Websockets(websocket)

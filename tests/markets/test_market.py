@@ -255,6 +255,28 @@ def test_callback_that_raises_is_counted_and_hurts_nobody(
     assert market.failure is None
 
 
+def test_what_a_library_leaves_in_the_loop_is_one_line_of_our_log(
+    venues: Any, make_market: MakeMarket, log: Any, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    """asyncio would print a traceback over the screen; what is no error at all must not hurt either."""
+    market = make_market(venues)
+    log.wait(market.get_ticker)
+    loop = market._loop
+    assert loop is not None
+    for error in (OSError("gone"), OSError, None):
+        context = {"message": "SSL handshake failed\nprotocol: …", "exception": error}
+        loop.call_soon_threadsafe(loop.call_exception_handler, context)
+    assert market.update()
+
+    ours = [r.getMessage() for r in caplog.records if "SSL" in r.getMessage()]
+    assert ours == [
+        f"{OKEX}: SSL handshake failed: OSError: gone",
+        f"{OKEX}: SSL handshake failed",
+        f"{OKEX}: SSL handshake failed",
+    ]
+    assert capfd.readouterr().err == ""
+
+
 def test_price_of_a_loop_that_stands_still_is_not_given_out(
     venues: Any, make_market: MakeMarket, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dquant.errors import MarketUnreachable, RemoteProtocolError
+from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
 from dquant.markets import transport as module
 from dquant.markets.transport import Connection, connect
 
@@ -277,6 +277,27 @@ async def test_refused_upgrade_is_unreachable_with_its_status(library: str, serv
 
     with pytest.raises(MarketUnreachable, match="503"):
         await Ends(library, server).open()
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "pause_s"),
+    [(429, "17", 17.0), (429, "", 1.0), (503, "3", 3.0), (429, "86400", 600.0)],
+)
+async def test_refused_upgrade_carries_the_pause_that_the_venue_asks_for(
+    library: str, server: Server, status: int, retry_after: str, pause_s: float
+) -> None:
+    """A market is sent to sleep for ten minutes at most, whatever a server says."""
+
+    async def refuse(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        head = f"Retry-After: {retry_after}\r\n" if retry_after else ""
+        peer.writer.write(f"HTTP/1.1 {status} No\r\n{head}Content-Length: 4\r\n\r\nbusy".encode())
+
+    server.handshake = refuse
+
+    with pytest.raises(RateLimited, match=str(status)) as refused:
+        await Ends(library, server).open()
+    assert refused.value.retry_after_s == pause_s
 
 
 async def test_answer_that_is_no_http_is_unreachable(library: str, server: Server) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from dquant.constants import NS_PER_S
 from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
 from dquant.markets.bitmex._bitmex_frames import PARSE_ERRORS, ns_of_iso, state_of
-from dquant.markets.http_get import HttpAnswer, http_get
+from dquant.markets.http_get import HttpAnswer, http_get, pause_of
 from dquant.model.instrument import Instrument, Kind
 
 API_PATH: Final = "/api/v1"
@@ -189,7 +189,7 @@ class BitmexFutureRest:
             return answer
         words = f"GET {url}: HTTP {status} {_words_of(body)}"
         if status == 429:
-            raise RateLimited(words, _seconds_of(answer.retry_after))
+            raise RateLimited(words, pause_of(answer.retry_after, RATE_LIMIT_PAUSE_S))
         if status >= 500:
             raise MarketUnreachable(words)
         raise RemoteProtocolError(words)
@@ -200,11 +200,3 @@ def _words_of(body: bytes) -> str:
         return _read_error(body).error.message
     except PARSE_ERRORS:
         return repr(body[:80])
-
-
-def _seconds_of(retry_after: str) -> float:
-    try:
-        pause_s = float(retry_after)
-    except ValueError:
-        return RATE_LIMIT_PAUSE_S
-    return pause_s if 0.0 < pause_s < 86_400.0 else RATE_LIMIT_PAUSE_S

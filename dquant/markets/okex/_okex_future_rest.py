@@ -12,14 +12,15 @@ import msgspec
 
 from dquant.constants import NS_PER_MS
 from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
-from dquant.markets.http_get import http_get
+from dquant.markets.http_get import http_get, pause_of
 from dquant.markets.okex._okex_frames import MAX_TIME_MS
 from dquant.model.instrument import Instrument, Kind
 
 KINDS: dict[str, Kind] = {"FUTURES": "future", "SWAP": "swap", "SPOT": "spot"}
 RATE_LIMIT_CODES = ("50011", "50013")
 BUSY_CODES = ("50001", "50004", "50026")
-RATE_LIMIT_PAUSE_S = 2.0  # every limit of the guide is per 2 s
+# Every limit of the guide is per 2 s; a gateway that bans says for how long.
+RATE_LIMIT_PAUSE_S = 2.0
 
 
 # Ticks, lots and contract sizes are between these; anything else is nonsense.
@@ -155,22 +156,22 @@ class OkexFutureRest:
     async def _get(self, path: str, query: dict[str, str]) -> list[Any]:
         url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
         answer = await http_get(url, self._timeout_s)
-        return _rows_of(url, answer.status, answer.body)
+        return _rows_of(url, answer.status, answer.body, answer.retry_after)
 
 
-def _rows_of(url: str, status: int, body: bytes) -> list[Any]:
+def _rows_of(url: str, status: int, body: bytes, retry_after: str = "") -> list[Any]:
     try:
         answer = _decode_answer(body)
     except (msgspec.MsgspecError, RecursionError) as exc:
         # Gateways answer HTML, and JSON without data (fact sheet 7): whose fault it is tells the status.
         if status == 429:
-            raise RateLimited(f"GET {url}", RATE_LIMIT_PAUSE_S) from exc
+            raise RateLimited(f"GET {url}", pause_of(retry_after, RATE_LIMIT_PAUSE_S)) from exc
         if status >= 500:
             raise MarketUnreachable(f"GET {url}: HTTP {status}") from exc
         raise RemoteProtocolError(f"GET {url}: HTTP {status}, not JSON of the guide: {body[:80]!r}") from exc
     code = str(answer.code)
     if status == 429 or code in RATE_LIMIT_CODES:
-        raise RateLimited(f"GET {url}", RATE_LIMIT_PAUSE_S)
+        raise RateLimited(f"GET {url}", pause_of(retry_after, RATE_LIMIT_PAUSE_S))
     if status >= 500 or code in BUSY_CODES:
         raise MarketUnreachable(f"GET {url}: HTTP {status}, code {code} {answer.msg}")
     if code != "0":

@@ -120,7 +120,9 @@ async def test_instruments_are_fetched_and_chosen_by_symbol(golden, suffix):
     assert rest.take_quarantined() == 0
 
 
-@pytest.mark.parametrize(("retry_after", "pause_s"), [("3", 3.0), ("soon", 1.0), ("-5", 1.0), ("nan", 1.0)])
+@pytest.mark.parametrize(
+    ("retry_after", "pause_s"), [("3", 3.0), ("soon", 1.0), ("-5", 1.0), ("nan", 1.0), ("inf", 600.0)]
+)
 async def test_a_rate_limit_carries_the_pause_asked_for(retry_after, pause_s):
     words = '{"error":{"message":"Rate limit exceeded, retry in 1 seconds.","name":"RateLimitError"}}'
     async with served(answering(429, words, Retry_After=retry_after)) as url:
