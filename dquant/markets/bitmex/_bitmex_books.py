@@ -14,14 +14,15 @@ symbol, levels named by id (fact sheet 3.4). BitMEX has neither sequence numbers
 Where a symbol is fed by several L2 tables, only the fullest one speaks.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
 
 from dquant.markets.bitmex._bitmex_frames import IsoClock, LevelRow, TableFrame, symbol_of
 from dquant.markets.bitmex._bitmex_quotes import QuoteCheck
-from dquant.markets.book_watch import BookWatch
+from dquant.markets.book_watch import CONNECTING, BookWatch
 from dquant.markets.lag_watch import LagWatch
 from dquant.model.book import Levels
 from dquant.model.events import Event, SubscriptionChanged, TopOfBook
@@ -103,10 +104,12 @@ class BitmexBooks:
     ) -> None:
         self.unknown_ids = 0  # rows about levels that the book does not have
         self.duplicate_ids = 0  # inserts of levels that it had already
+        self.unbegun: Counter[str] = Counter()  # messages of each symbol before its first partial
         self._symbols = None if symbols is None else frozenset(symbols)
         self._silence_s = silence_s
         self._clock, self._send, self._quarantine, self._lag = clock, send, quarantine, lag
         self._whole_tables: set[str] = set()
+        self._single_tables: set[str] = set()  # subscribed symbol by symbol
         self._tables: dict[str, dict[str, _Book]] = {table: {} for table in BOOK_TABLES}
         for table in tables:
             for symbol in symbols or ():
@@ -138,7 +141,10 @@ class BitmexBooks:
                     if book is not None:
                         book.is_whole = book.is_fed = True
                         book.watch.accept()
-                if book is not None and not book.is_fed:
+                if book is None:
+                    if self._symbols is None:
+                        self.unbegun[symbol] += 1
+                elif not book.is_fed:
                     book = None
             if book is None:
                 continue
@@ -185,8 +191,8 @@ class BitmexBooks:
         if not hit:
             # A row without a symbol: that of its neighbours, else any of the table's.
             hit = {row.symbol for row in frame.data}
-            if frame.filter is not None and frame.filter.symbol is not None:
-                hit.add(frame.filter.symbol)
+            if frame.filter is not None:
+                hit.update(frame.filter.symbols())
             hit = hit or set(self._tables[frame.table])
         if frame.action == "partial":
             self._receive_partial(frame, ts_recv, events, hit)
@@ -210,7 +216,7 @@ class BitmexBooks:
                     book.check = None
                     events.append(SubscriptionChanged("quote", watch.inst_id, False, "", QUOTES_OFF, now))
                 elif not watch.is_live and not book.is_refused:
-                    if watch.reason == "connecting" and 0 < watch.silence_ns < now - watch.last_ts:
+                    if watch.reason == CONNECTING and 0 < watch.silence_ns < now - watch.last_ts:
                         self._doubt(book, "no snapshot", now, events)
                     else:
                         self._ask(book, now)
@@ -222,6 +228,14 @@ class BitmexBooks:
             book.check.receive_quote(
                 quote.bid, quote.bid_size, quote.ask, quote.ask_size, quote.ts_event, quote.ts_recv
             )
+
+    def receive_begin(self, topic: str) -> None:
+        """Note that a topic was acknowledged: that of one symbol, or of all."""
+        table, _, symbol = topic.partition(":")
+        if symbol and table in self._tables:
+            self._single_tables.add(table)
+        else:
+            self._single_tables.discard(table)
 
     def receive_end(self, topic: str, reason: str, ts_recv: int, events: list[Event]) -> None:
         """Note that a topic is not subscribed (any more): its books are stale and ask for nothing."""
@@ -248,19 +262,40 @@ class BitmexBooks:
         """Replace the books that a partial covers; those in ``hit`` had a row that cannot be read."""
         books = self._tables[frame.table]
         rows: dict[str, list[LevelRow]] = {symbol: [] for symbol in hit}
-        is_whole = frame.filter is not None and frame.filter.symbol is None
-        if frame.filter is not None and frame.filter.symbol is not None:
-            rows[frame.filter.symbol] = []
-        elif is_whole:
-            self._whole_tables.add(frame.table)
-            rows.update((symbol, []) for symbol, book in books.items() if book.is_whole)
+        if frame.filter is not None:
+            rows.update((symbol, []) for symbol in frame.filter.symbols())
         for row in frame.data:
             rows.setdefault(row.symbol, []).append(row)
+        is_whole = self._is_whole(frame, rows)
+        if is_whole:
+            self._whole_tables.add(frame.table)
+            rows.update(
+                (symbol, []) for symbol, book in books.items() if book.is_whole and symbol not in rows
+            )
         for symbol, levels in rows.items():
             book = books.get(symbol) or self._open(frame.table, symbol, ts_recv)
             if book is not None:
                 book.is_whole, book.is_refused = is_whole, False
                 self._replace(book, levels, ts_recv, events, is_damaged=symbol in hit)
+
+    def _is_whole(self, frame: TableFrame[LevelRow], named: Collection[str]) -> bool:
+        """Tell whether a partial is the image of all symbols: its filter names none.
+
+        That is not enough where single symbols were subscribed, by us or by the acknowledgements of
+        a tape, or where the partials of a tape follow each other and share no symbol.
+        """
+        if frame.filter is None or frame.filter.symbols():
+            return False
+        if self._symbols is not None or frame.table in self._single_tables:
+            return False
+        known = [symbol for symbol, book in self._tables[frame.table].items() if book.is_whole]
+        if not known or not named or any(symbol in named for symbol in known):
+            return True
+        self._single_tables.add(frame.table)
+        self._whole_tables.discard(frame.table)
+        for symbol in known:
+            self._tables[frame.table][symbol].is_whole = False
+        return False
 
     def _replace(
         self, book: _Book, rows: list[LevelRow], ts_recv: int, events: list[Event], *, is_damaged: bool

@@ -45,7 +45,13 @@ _STATES: Final = {
 class Filter(msgspec.Struct, gc=False):
     """Which rows a subscription covers; without a symbol: those of all symbols."""
 
-    symbol: str | None = None
+    symbol: str | list[str] | None = None
+
+    def symbols(self) -> list[str]:
+        """Return the symbols that are named."""
+        if self.symbol is None:
+            return []
+        return [self.symbol] if isinstance(self.symbol, str) else self.symbol
 
 
 class LevelRow(msgspec.Struct, gc=False):

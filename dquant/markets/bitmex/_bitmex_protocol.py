@@ -58,6 +58,9 @@ from dquant.model.events import (
 
 PUBLIC_TOPICS: Final = ("orderBookL2", "quote", "trade", "instrument", "funding")
 
+# Whole small books, ready-made; nobody subscribes them here.
+TOP_TABLE: Final = "orderBook10"
+
 # Longer lists were refused (fact sheet 2.4).
 TOPICS_A_COMMAND = 10
 
@@ -108,6 +111,7 @@ class BitmexPublicProtocol:
         self.messages = 0
         self.connections_left: int | None = None  # in the venue's window, from the welcome
         self.quarantined = 0  # rows and frames that could not be used
+        self.unread: Counter[str] = Counter()  # of a tape: book tables that nobody reads here
         self._symbols = None if symbols is None else tuple(symbols)
         self._topics = tuple(topics)
         self._events: list[Event] = []
@@ -181,7 +185,7 @@ class BitmexPublicProtocol:
                 if frame.table in BOOK_TABLES:
                     self._books.receive(frame, ts_recv, self._events)
                     return
-        if text in ("pong", b"pong"):
+        if text.strip() in ("pong", b"pong"):
             return
         try:
             envelope = read_envelope(text)
@@ -239,6 +243,11 @@ class BitmexPublicProtocol:
         return self._books.depth(inst_id, levels)
 
     @property
+    def unbegun(self) -> Counter[str]:
+        """Book messages of each symbol of a tape before its first partial."""
+        return self._books.unbegun
+
+    @property
     def unknown_ids(self) -> int:
         """Book rows about levels that the book did not have."""
         return self._books.unknown_ids
@@ -260,6 +269,7 @@ class BitmexPublicProtocol:
     def _receive_ack(self, envelope: Envelope, ts_recv: int) -> None:
         if envelope.subscribe is not None:
             self._rate_refusals.pop(envelope.subscribe, None)
+            self._books.receive_begin(envelope.subscribe)
             self._tell_subscription(envelope.subscribe, ts_recv, is_subscribed=bool(envelope.success))
         elif envelope.unsubscribe is not None:
             topic = envelope.unsubscribe
@@ -313,6 +323,8 @@ class BitmexPublicProtocol:
             return
         known = self._tables.get(table)
         if known is None:
+            if self._symbols is None and table == TOP_TABLE:
+                self.unread[table] += 1
             return
         reader, receive_row = known
         frame, bad_rows = reader.read_envelope(envelope)
@@ -430,4 +442,4 @@ def _covered(frame: TableFrame[Any]) -> set[str]:
     """Return the symbols that a partial begins; ``""`` stands for all."""
     if frame.filter is None:
         return {row.symbol for row in frame.data}
-    return {frame.filter.symbol or ""}
+    return set(frame.filter.symbols()) or {""}

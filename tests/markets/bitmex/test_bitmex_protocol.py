@@ -154,6 +154,45 @@ def test_partial_without_filter_begins_the_symbols_of_its_rows():
     assert tops(told(client, book("update", level(1, "Buy", 8, symbol="ETHUSD")))) == [(50.0, 8.0, None, 0.0)]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"symbol": ["XBTUSD", "BCHUSD"]}, {"symbol": ["ETHUSD"]}),
+        ({"symbol": "XBTUSD"}, {"symbol": "ETHUSD"}),
+        ({}, {}),
+    ],
+)
+@pytest.mark.parametrize("is_acknowledged", [True, False])
+def test_partials_of_single_symbols_leave_each_other_alone(first, second, is_acknowledged):
+    """Whatever their filters say: what shares no symbol was subscribed symbol by symbol."""
+    client = core(None)
+    for symbol in ("XBTUSD", "ETHUSD"):
+        if is_acknowledged:
+            told(client, {"success": True, "subscribe": f"orderBookL2:{symbol}", "request": {}})
+    told(client, book("partial", level(1, "Buy", 5, 100.0), filter=first))
+    told(client, book("partial", level(1, "Buy", 6, 50.0, "ETHUSD"), filter=second))
+
+    assert tops(told(client, book("update", level(1, "Buy", 8)))) == [(100.0, 8.0, None, 0.0)]
+    assert tops(told(client, book("update", level(1, "Buy", 9, symbol="ETHUSD")))) == [(50.0, 9.0, None, 0.0)]
+    assert told(client, book("insert", level(1, "Buy", 9, 1.0, symbol="SOLUSD"))) == []
+
+
+def test_a_filter_without_symbol_does_not_widen_what_we_subscribed():
+    """The partial that a resync asks for is that of the symbol, not of all."""
+    client = core(("XBTUSD", "ETHUSD"))
+    told(client, book("partial", level(1, "Buy", 5, 100.0), filter={}))
+    told(
+        client,
+        book("partial", level(1, "Buy", 6, 50.0, "ETHUSD"), level(2, "Sell", 6, 40.0, "ETHUSD"), filter={}),
+    )
+
+    assert client.depth("XBTUSD", 1) == ([(100.0, 5.0)], [])
+    assert commands(client) == [
+        ("unsubscribe", ["orderBookL2:ETHUSD"]),
+        ("subscribe", ["orderBookL2:ETHUSD"]),
+    ]
+
+
 def test_one_frame_with_rows_of_two_symbols_moves_two_books():
     client = core(("XBTUSD", "ETHUSD"))
     told(client, partial(), partial(symbol="ETHUSD"))
@@ -683,9 +722,13 @@ def test_top_is_that_of_a_naive_book_while_the_book_is_live(script):
         return 99.0 - number / 2 if is_bid else 102.0 + number / 2
 
     prices = {(1, False): 101.0, (2, True): 100.0}
+    unknown_run = 0
     for action, number, is_bid, size in script:
         side = "Buy" if is_bid else "Sell"
         key = (100 + number, is_bid)
+        unknown_run = 0 if action == "insert" or key in naive else unknown_run + 1
+        if unknown_run > UNKNOWN_LIMIT:
+            return
         (event,) = told(client, book(action, level(key[0], side, size, price(number, is_bid))))
         if isinstance(event, BookStale):
             assert event.reason == "unknown levels"
