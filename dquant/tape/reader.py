@@ -7,6 +7,8 @@ on; only a file that is no tape at all ends it. Memory stays that of one line.
 
 import gzip
 import io
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, cast
@@ -25,21 +27,22 @@ _PARSE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Header(msgspec.Struct):
-    """The first line; ``started`` is ns since the Unix epoch."""
+    """The first line; what else stands there is for people."""
 
     tape: int
-    started: int = 0
-    note: str = ""
 
 
 class TapeRecord(msgspec.Struct, gc=False):
-    """One wire event: ``ts`` ns by the recorder's clock; ``rest`` answers carry their ``path``."""
+    """One wire event: ``ts`` ns by the recorder's clock; ``rest`` answers carry their ``path``.
+
+    A recording of one connection need not name it.
+    """
 
     ts: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     venue: str
-    conn: str
     dir: Literal["in", "out", "state", "rest"]
     text: str
+    conn: str = ""
     path: str | None = None
 
 
@@ -50,12 +53,35 @@ class BadRecord(msgspec.Struct):
     what: str
 
 
+class Position:
+    """How far the reading of a tape has come, by the bytes of its file."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._size = 0
+
+    def begin(self, file: BinaryIO) -> None:
+        """Note the file that is read from now on."""
+        status = os.fstat(file.fileno())
+        self._file, self._size = file, status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def share(self) -> float | None:
+        """Return what part of the file has been read, 0 to 1; ``None`` where that is not known."""
+        if self._file is None or self._file.closed or not self._size:
+            return None
+        return min(1.0, self._file.tell() / self._size)
+
+
 _decode_header = msgspec.json.Decoder(Header).decode
 _decode_record = msgspec.json.Decoder(TapeRecord).decode
 
 
-def read_tape(path: Path) -> Iterator[tuple[int, TapeRecord] | BadRecord]:
+def read_tape(path: Path, position: Position | None = None) -> Iterator[tuple[int, TapeRecord] | BadRecord]:
     """Yield each record with its line number, or what was wrong with the line.
+
+    Args:
+        path: The tape.
+        position: Is kept up to date, for who wants to show how far it is.
 
     Raises:
         ConfigError: There is no such file, or it may not be read (exit code 2).
@@ -63,7 +89,9 @@ def read_tape(path: Path) -> Iterator[tuple[int, TapeRecord] | BadRecord]:
 
     """
     try:
-        with _open(path) as file:
+        with path.open("rb") as raw, _unpacked(path, raw) as file:
+            if position is not None:
+                position.begin(raw)
             yield from _read(path, file)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise ConfigError(f"{path}: no such file", "replay") from exc
@@ -75,12 +103,12 @@ def read_tape(path: Path) -> Iterator[tuple[int, TapeRecord] | BadRecord]:
         raise TapeError(str(path), f"cannot be opened: {exc.strerror}") from exc
 
 
-def _open(path: Path) -> BinaryIO:
+def _unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
     if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(path, "rb"))
+        return cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
     if path.suffix == ".zst":
-        return cast("BinaryIO", io.BufferedReader(_ZstFile(path)))
-    return path.open("rb")
+        return cast("BinaryIO", io.BufferedReader(_ZstFile(raw)))
+    return raw
 
 
 class _ZstFile(io.RawIOBase):
@@ -90,8 +118,8 @@ class _ZstFile(io.RawIOBase):
     after the first frame.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._chunks = self._read_chunks()
         self._rest = memoryview(b"")
 
@@ -109,10 +137,6 @@ class _ZstFile(io.RawIOBase):
         room[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
     def _read_chunks(self) -> Iterator[bytes]:
         import zstandard

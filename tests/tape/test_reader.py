@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dquant.errors import ConfigError, DquantError, TapeError
-from dquant.tape.reader import BadRecord, TapeRecord, read_tape
+from dquant.tape.reader import BadRecord, Position, TapeRecord, read_tape
 
 HEADER = b'{"tape": 1, "started": 1790400000000000000, "note": "test"}\n'
 
@@ -45,8 +45,8 @@ def test_records_come_with_their_line_numbers(tape: Path) -> None:
         tape, HEADER + record(5, dir="state", text="open wss://x") + b"\n" + record(7, '{"a":"\\n"}')
     )
     assert items == [
-        (2, TapeRecord(5, "okex", "public", "state", "open wss://x")),
-        (4, TapeRecord(7, "okex", "public", "in", '{"a":"\\n"}')),
+        (2, TapeRecord(5, "okex", "state", "open wss://x", "public")),
+        (4, TapeRecord(7, "okex", "in", '{"a":"\\n"}', "public")),
     ]
 
 
@@ -57,6 +57,31 @@ def test_fields_that_nobody_knows_and_an_empty_path_are_no_fault(tape: Path) -> 
     assert times(items) == [(2, 1), (3, 2)]
     assert isinstance(items[0], tuple)
     assert items[0][1].path == "/api/v5/x"
+
+
+def test_a_recording_of_one_connection_need_not_name_it(tape: Path) -> None:
+    header = b'{"tape": 1, "started": "2026-09-26", "note": null, "by": ["x"]}\n'
+    assert read(tape, header + b'{"ts":1,"venue":"okex","dir":"in","text":"pong"}\n') == [
+        (2, TapeRecord(1, "okex", "in", "pong"))
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_the_position_tells_how_much_of_the_file_was_read(tmp_path: Path, suffix: str) -> None:
+    """In bytes of the file, compressed or not, and as far as it is read ahead."""
+    source = random.Random(1)
+    lines = [record(ts, source.randbytes(500).hex()) for ts in range(1000)]
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(PACKERS.get(suffix, bytes)(HEADER + b"".join(lines)))
+    position = Position()
+    assert position.share() is None
+    shares = [position.share() for _ in read_tape(path, position)]
+    known = [share for share in shares if share is not None]
+    assert len(known) == 1000
+    assert known == sorted(known)
+    assert known[0] < 0.3 < 0.4 < known[500] < 0.9
+    assert known[-1] == 1.0
+    assert position.share() is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +183,6 @@ def test_a_plain_file_by_a_compressed_name_is_no_tape(tmp_path: Path, suffix: st
         b"\x1f\x8b\x08\x00",
         b"{}\n",
         b'{"tape": "1"}\n',
-        b'{"tape": 1, "started": "now"}\n',
         record(1),
         b"[" * 100_000,
     ],
