@@ -472,51 +472,64 @@ def _stop_signals(duration_s: float | None) -> Iterator[None]:
 def _replay(options: Namespace, cfg: MyConfiguration) -> int:
     from dquant.output import BlockWriter
     from dquant.strategy.text import json_line, one_line, plain_line
-    from dquant.tape.reader import BadRecord, read_tape
+    from dquant.tape.progress import Progress
+    from dquant.tape.reader import BadRecord, Position, read_tape
     from dquant.tape.replayer import Replayer
 
     path = Path(options.tape)
     wanted = [name.strip() for name in (options.markets or "").split(",") if name.strip()]
     replayer = Replayer(cfg.environment, wanted)
     limits = _Limits(options.count)
-    bad_lines = 0
+    records = bad_lines = 0
     is_whole = False
     started, first_ts = time.monotonic(), None
+    position = Position()
+    progress = Progress(position)
     out = BlockWriter()
+
+    def show(prices: list[Price]) -> bool:
+        for price in prices[: limits.left()]:
+            out.write(json_line(price) if options.json else plain_line(price, REPLAYED).encode())
+        return limits.take(len(prices))
+
     with _stop_signals(options.duration):
         try:
-            for item in read_tape(path):
+            for item in read_tape(path, position):
                 if isinstance(item, BadRecord):
                     bad_lines += 1
-                    sys.stderr.write(f"{path}:{item.line}: {one_line(item.what)}\n")
+                    progress.say(f"{path}:{item.line}: {one_line(item.what)}")
                     continue
                 line, record = item
+                records += 1
+                progress.note(records, record.ts, is_waiting=options.speed is not None)
                 if options.speed is not None:
+                    if show(replayer.go_on(record)):
+                        break
                     out.flush()
                     first_ts = record.ts if first_ts is None else first_ts
                     _sleep_until(started + (record.ts - first_ts) / NS_PER_S / options.speed)
                 try:
                     prices = replayer.receive(record)
                 except RemoteProtocolError as exc:
-                    sys.stderr.write(f"{path}:{line}: quarantined: {one_line(str(exc))}\n")
+                    progress.say(f"{path}:{line}: quarantined: {one_line(str(exc))}")
                     continue
-                for price in prices[: limits.left()]:
-                    out.write(json_line(price) if options.json else plain_line(price, REPLAYED).encode())
-                if limits.take(len(prices)):
+                if prices and show(prices):
                     break
             else:
                 is_whole = True
             out.flush()
         except _Stopped:
             out.close()
-    _say_summary(
-        path, replayer.frames, replayer.changes, replayer.stale_reasons, replayer.quarantined, bad_lines
+    progress.say(
+        _summary(
+            path, replayer.frames, replayer.changes, replayer.stale_reasons, replayer.quarantined, bad_lines
+        )
     )
-    unseen = sorted(set(wanted) - set(replayer.instruments()))
-    if unseen and is_whole:
-        sys.stderr.write(f"{path}: no book of {', '.join(unseen)} on this tape\n")
-    for venue, records in replayer.unknown_venues.items():
-        sys.stderr.write(f"{path}: {records} frames of {venue!r}, a venue that this program cannot read\n")
+    if is_whole:
+        for remark in replayer.remarks():
+            progress.say(f"{path}: {one_line(remark)}")
+    for venue, frames in replayer.unknown_venues.items():
+        progress.say(f"{path}: {frames} frames of {venue!r}, a venue that this program cannot read")
     return EXIT_DONE
 
 
@@ -525,13 +538,13 @@ def _sleep_until(due: float) -> None:
         time.sleep(min(wait_s, LONGEST_SLEEP_S))
 
 
-def _say_summary(
+def _summary(
     path: Path, frames: int, changes: int, stale: Counter[str], quarantined: int, bad_lines: int
-) -> None:
+) -> str:
     reasons = "".join(f", {count} {reason}" for reason, count in stale.most_common())
-    sys.stderr.write(
+    return (
         f"{path}: {frames} frames, {changes} changes, {sum(stale.values())} stale periods{reasons}, "
-        f"{quarantined} quarantined frames, {bad_lines} bad lines\n"
+        f"{quarantined} quarantined frames, {bad_lines} bad lines"
     )
 
 

@@ -208,6 +208,19 @@ def test_replay_is_filtered_by_instrument_and_says_which_is_not_there(here: Here
     assert err.splitlines()[1:] == [f"{OKEX}: no book of XBTUSD on this tape"]
 
 
+def test_replay_says_why_there_is_no_price(here: Here, tmp_path: Path) -> None:
+    """The session was recorded from its middle on: no snapshot."""
+    path = tmp_path / "a.jsonl"
+    lines = [line for line in OKEX.read_text("utf-8").splitlines() if r"\"snapshot\"" not in line]
+    path.write_text("\n".join(lines), "utf-8")
+    code, out, err = here("--json", "replay", path)
+    assert (code, out) == (0, "")
+    assert err.splitlines()[1:] == [
+        f"{path}: no price of BTC-USD-261030: 8 book messages without a snapshot before them",
+        f"{path}: no price of BTC-USD-SWAP: 1 book messages without a snapshot before them",
+    ]
+
+
 def test_replay_stops_after_a_count_and_claims_nothing_about_the_rest(here: Here) -> None:
     for count in (1, 2, 8, 9):  # the eighth and ninth come from one record of the tape
         _, out, _ = here("--json", "--count", count, "replay", OKEX)

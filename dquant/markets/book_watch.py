@@ -10,6 +10,8 @@ RESYNC_BURST = 5
 RESYNC_REFILL_S = 30.0
 SNAPSHOT_WAIT_S = 10.0
 
+CONNECTING = "connecting"  # why a book that never had a snapshot is not live
+
 
 class TokenBucket:
     """Lets a burst pass, then one token every ``refill_s`` seconds; a clock set back costs nothing."""
@@ -64,7 +66,7 @@ class BookWatch:
         self.silence_ns = int(silence_s * NS_PER_S)
         self._wait_ns = int(min(silence_s or SNAPSHOT_WAIT_S, SNAPSHOT_WAIT_S) * NS_PER_S)  # for a snapshot
         self.is_live = False
-        self.reason = "connecting"
+        self.reason = CONNECTING
         self.last_ts = now  # of the last message about this book
         self.resyncs = 0  # snapshots asked for because the book was in doubt
         self._bucket = TokenBucket(RESYNC_BURST, RESYNC_REFILL_S, now)
@@ -100,7 +102,7 @@ class BookWatch:
     def is_overdue(self, now: int) -> bool:
         """Tell whether the very first snapshot has been awaited for too long."""
         self.last_ts = min(self.last_ts, now)
-        return self.reason == "connecting" and self._wait_ns < now - self.last_ts
+        return self.reason == CONNECTING and self._wait_ns < now - self.last_ts
 
     def take_resync(self, now: int) -> bool:
         """Tell whether to ask for a snapshot now; a yes counts against the limit.

@@ -159,9 +159,8 @@ def test_a_recorded_session_gives_the_price_changes_of_a_naive_reading(
 def test_a_recorded_session_is_filtered_by_instrument() -> None:
     path = recorded("bitmex-2021-07-22-four-symbols.jsonl")
     everything = replay(path)[1]
-    replayer, some = replay(path, ["BCHUSD", "ADAUSDT"])
+    some = replay(path, ["BCHUSD", "ADAUSDT"])[1]
     assert some == [price for price in everything if price.inst_id in ("BCHUSD", "ADAUSDT")]
-    assert replayer.instruments() == ["ADAUSDT", "BCHUSD"]
     assert {price.inst_id for price in everything} == {"UNIUSDT", "ADAUSDT", "EOSUSDT", "BCHUSD"}
 
 
@@ -181,7 +180,6 @@ def test_the_summary_of_the_golden_session_counts_what_happened() -> None:
     assert replayer.frames == 18
     assert replayer.changes == 9
     assert replayer.stale_reasons == {"sequence broken": 1, "connection lost": 2}
-    assert replayer.instruments() == [BOOK, "BTC-USD-SWAP"]
 
 
 def test_a_replay_gives_the_same_twice() -> None:
@@ -190,7 +188,7 @@ def test_a_replay_gives_the_same_twice() -> None:
 
 
 def frame(ts: int, text: str, venue: str = "okex", conn: str = "public", direction: str = "in") -> TapeRecord:
-    return TapeRecord(ts, venue, conn, direction, text)  # type: ignore[arg-type]
+    return TapeRecord(ts, venue, direction, text, conn)  # type: ignore[arg-type]
 
 
 def book(prev: int, seq: int, bid: str, ask: str, action: str = "update", inst_id: str = BOOK) -> str:
@@ -251,11 +249,214 @@ def test_a_lost_connection_leaves_the_books_of_the_others() -> None:
     replayer = Replayer("dev")
     replayer.receive(frame(0, snapshot(10, "99", "101", "A"), conn="1"))
     replayer.receive(frame(0, snapshot(10, "99", "101", "B"), conn="2"))
-    lost = replayer.receive(frame(1, "closed", conn="1", direction="state"))
-    assert [price.inst_id for price in lost] == ["A"]
-    assert [
-        price.bid for price in replayer.receive(frame(2, book(10, 11, "100", "101", inst_id="B"), conn="2"))
-    ] == [100.0]
+    replayer.receive(frame(1, "closed", conn="1", direction="state"))
+    later = replayer.receive(frame(2, book(10, 11, "100", "101", inst_id="B"), conn="2"))
+    assert [(price.inst_id, price.reason, price.bid, price.ts_recv) for price in later] == [
+        ("A", "connection lost", None, 1),
+        ("B", None, 100.0, 2),
+    ]
+
+
+def test_a_recording_that_closes_its_connections_ends_and_nothing_goes_stale() -> None:
+    replayer = Replayer("dev")
+    for conn in ("1", "2"):
+        replayer.receive(frame(0, snapshot(10, "99", "101", f"INST{conn}"), conn=conn))
+    for conn in ("1", "2"):
+        assert replayer.receive(frame(1, "closed 1000", conn=conn, direction="state")) == []
+    assert replayer.receive(frame(2, "{}", direction="out")) == []
+    assert replayer.stale_reasons == {}
+    lost = replayer.receive(frame(3, "open wss://x", conn="2", direction="state"))
+    assert [(price.reason, price.ts_recv) for price in lost] == [("connection lost", 1)] * 2
+
+
+def test_what_a_lost_connection_leaves_is_not_lost_in_an_unreadable_frame() -> None:
+    replayer = Replayer("dev")
+    replayer.receive(frame(0, snapshot(10, "99", "101")))
+    replayer.receive(frame(1, "closed", direction="state"))
+    with pytest.raises(RemoteProtocolError):
+        replayer.receive(frame(2, "garbage"))
+    prices = replayer.receive(frame(3, snapshot(20, "98", "101")))
+    assert verdicts(prices) == [("stale", "connection lost", None, 1), ("live", None, 98.0, 3)]
+
+
+def test_a_book_that_was_given_up_is_stale_until_it_is_taken_anew() -> None:
+    replayer = Replayer("dev")
+    arg = {"channel": "books", "instId": BOOK}
+    texts = [
+        snapshot(10, "99", "101"),
+        json.dumps({"event": "unsubscribe", "arg": {"channel": "bbo-tbt", "instId": BOOK}}),
+        json.dumps({"event": "unsubscribe", "arg": arg, "connId": "a4d3ae55"}),
+        json.dumps({"event": "subscribe", "arg": arg, "connId": "a4d3ae55"}),
+        snapshot(20, "98", "101"),
+        book(20, 21, "98.5", "101"),
+    ]
+    prices = [price for ts, text in enumerate(texts) for price in replayer.receive(frame(ts, text))]
+    assert verdicts(prices) == [
+        ("live", None, 99.0, 0),
+        ("stale", "unsubscribed", None, 2),
+        ("live", None, 98.0, 4),
+        ("live", None, 98.5, 5),
+    ]
+
+
+# --- one instrument on several connections ------------------------------------------------------------
+
+SECOND = 10**9
+
+
+def play(replayer: Replayer, *records: tuple[int, str, str]) -> list[Price]:
+    """Play frames, each with its time and its connection."""
+    return [
+        price
+        for ts, conn, text in records
+        for price in replayer.receive(
+            frame(ts, text, conn=conn, direction="state" if text.startswith(("open", "closed")) else "in")
+        )
+    ]
+
+
+def test_what_several_connections_carry_is_told_once() -> None:
+    """That of the connection whose snapshot came last, so that the price never goes back."""
+    prices = play(
+        Replayer("dev"),
+        (0, "1", snapshot(10, "99", "101")),
+        (1, "2", snapshot(10, "99", "101")),
+        (2, "1", book(10, 11, "100", "101")),
+        (3, "2", book(10, 11, "100", "101")),
+        (4, "1", book(11, 12, "100.5", "101")),
+        (5, "1", book(12, 13, "100.6", "101")),
+        (6, "2", book(11, 12, "100.5", "101")),
+        (7, "2", book(12, 13, "100.6", "101")),
+    )
+    assert [(price.seq, price.bid, price.ts_recv) for price in prices] == [
+        (1, 99.0, 0),
+        (2, 100.0, 3),
+        (3, 100.5, 6),
+        (4, 100.6, 7),
+    ]
+
+
+@pytest.mark.parametrize(
+    "end", ["closed 1006", "open wss://x", book(10, 99, "1", "2"), book(7, 99, "1", "2")]
+)
+def test_another_connection_speaks_when_the_book_of_the_first_is_lost(end: str) -> None:
+    """By a close, a reconnect or a gap: the instrument is stale only when no connection has it."""
+    replayer = Replayer("dev")
+    prices = play(
+        replayer,
+        (0, "1", snapshot(10, "99", "101")),
+        (1, "2", snapshot(10, "99", "101")),
+        (2, "1", book(10, 11, "100", "101")),
+        (3, "2", end),
+        (4, "1", book(11, 12, "100.5", "101")),
+        (5, "2", snapshot(13, "100.7", "101")),
+        (6, "1", book(12, 13, "100.7", "101")),
+        (7, "1", book(1, 2, "1", "101")),
+        (8, "2", book(2, 3, "1", "101")),
+    )
+    assert verdicts(prices) == [
+        ("live", None, 99.0, 0),
+        ("live", None, 100.0, 3),
+        ("live", None, 100.5, 4),
+        ("live", None, 100.7, 5),
+        ("stale", "sequence broken", None, 8),
+    ]
+    assert replayer.stale_reasons == {"sequence broken": 1}
+
+
+def test_a_connection_that_was_replaced_without_a_word_is_followed_by_the_next() -> None:
+    prices = play(
+        Replayer("dev"),
+        (0, "a", snapshot(10, "99", "101")),
+        (1, "b", snapshot(20, "98", "101")),
+        (2, "b", book(20, 21, "98.5", "101")),
+        (60 * SECOND, "b", book(9, 9, "1", "101")),  # "a" may be long gone: it does not speak again
+    )
+    assert verdicts(prices) == [
+        ("live", None, 99.0, 0),
+        ("live", None, 98.0, 1),
+        ("live", None, 98.5, 2),
+        ("stale", "sequence broken", None, 60 * SECOND),
+    ]
+
+
+def test_a_connection_whose_book_stands_still_is_not_waited_for() -> None:
+    prices = play(
+        Replayer("dev"),
+        (0, "1", snapshot(10, "99", "101")),
+        (1, "2", snapshot(10, "99", "101")),
+        (9 * SECOND, "1", book(10, 11, "100", "101")),
+        (11 * SECOND, "1", book(11, 12, "100.5", "101")),
+        (12 * SECOND, "1", book(12, 13, "100.6", "101")),
+    )
+    assert [(price.bid, price.ts_recv) for price in prices] == [
+        (99.0, 0),
+        (100.5, 11 * SECOND),
+        (100.6, 12 * SECOND),
+    ]
+
+
+# --- why there is no price ----------------------------------------------------------------------------
+
+
+def l2(action: str, *rows: dict[str, Any], table: str = "orderBookL2", **more: Any) -> str:
+    return json.dumps({"table": table, "action": action, **more, "data": rows})
+
+
+def row(symbol: str, level_id: int, side: str, price: float) -> dict[str, Any]:
+    return {"symbol": symbol, "id": level_id, "side": side, "size": 5, "price": price}
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_tape_cut_out_of_a_session_says_that_it_has_no_snapshot(is_closed: bool) -> None:
+    replayer = Replayer("dev")
+    records = [
+        frame(0, book(10, 11, "99", "101")),
+        frame(1, book(11, 12, "99", "101")),
+        frame(2, book(3, 4, "99", "101", inst_id="A")),
+        frame(3, snapshot(4, "99", "101", inst_id="A")),
+        frame(4, l2("update", row("XBTUSD", 1, "Buy", 99.0)), "bitmex"),
+    ]
+    if is_closed:
+        records += [frame(5, "closed", direction="state"), frame(5, "closed", "bitmex", direction="state")]
+        records += [frame(6, "open", direction="state"), frame(6, "open", "bitmex", direction="state")]
+    for record in records:
+        replayer.receive(record)
+    assert replayer.remarks() == [
+        f"no price of {BOOK}: 2 book messages without a snapshot before them",
+        "no price of XBTUSD: 1 book messages without a snapshot before them",
+    ]
+
+
+def test_a_tape_of_ready_made_tops_says_that_it_has_no_book() -> None:
+    replayer = Replayer("dev", ["A", "XBTUSD", "NONE"])
+    side = [["99", "1", "0", "1"]]
+    bbo = {"bids": side, "asks": [], "ts": "1", "seqId": 5}
+    quote = {"symbol": "XBTUSD", "bidPrice": 99, "bidSize": 1}
+    for text, venue in (
+        (json.dumps({"arg": {"channel": "bbo-tbt", "instId": "A"}, "data": [bbo]}), "okx"),
+        (json.dumps({"arg": {"channel": "books5", "instId": "A"}, "data": [bbo]}), "okx"),
+        (json.dumps({"arg": {"channel": "books5", "instId": "B"}, "data": [bbo]}), "okx"),
+        (l2("partial", quote, table="quote", filter={"symbol": "XBTUSD"}), "bitmex"),
+        (l2("update", {"symbol": "XBTUSD", "bids": [[99, 1]]}, table="orderBook10"), "bitmex"),
+    ):
+        assert replayer.receive(frame(0, text, venue)) == []
+    assert replayer.remarks() == [
+        "no price of A: 2 ready-made tops (bbo-tbt, books5 or quote) and no L2 book",
+        "no price of XBTUSD: 1 ready-made tops (bbo-tbt, books5 or quote) and no L2 book",
+        "no prices from 1 messages of orderBook10, no L2 book",
+        "no book of NONE on this tape",
+    ]
+
+
+def test_a_tape_without_any_book_says_so_and_many_instruments_are_summed_up() -> None:
+    replayer = Replayer("dev")
+    replayer.receive(frame(0, "pong"))
+    assert replayer.remarks() == ["no L2 book on this tape"]
+    for number in range(25):
+        replayer.receive(frame(0, book(1, 2, "99", "101", inst_id=f"INST{number}")))
+    assert len(replayer.remarks()) == 11
+    assert replayer.remarks()[-1] == "nor of 15 instruments more, for the same reason"
 
 
 def test_what_was_sent_and_asked_over_rest_changes_nothing() -> None:

@@ -14,7 +14,7 @@ the Unix epoch (the wire carries ms). A book of the checksum era is verified by 
 on every message, and by the chain as well where both are sent.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from math import inf
 
@@ -22,7 +22,7 @@ import msgspec
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.errors import RemoteProtocolError
-from dquant.markets.book_watch import BookWatch, TokenBucket
+from dquant.markets.book_watch import CONNECTING, BookWatch, TokenBucket
 from dquant.markets.lag_watch import LagWatch
 from dquant.markets.okex._okex_frames import (
     BookData,
@@ -141,6 +141,8 @@ class OkexPublicProtocol:
         self.messages = 0
         self.quarantined = 0
         self.duplicates = 0
+        self.unbegun: Counter[str] = Counter()  # book messages of an instrument before its first snapshot
+        self.unread: Counter[str] = Counter()  # of a tape: book channels that nobody reads here
         self._silence_s = silence_s
         self._now = now
         self._lag = lag or LagWatch(0)
@@ -196,7 +198,7 @@ class OkexPublicProtocol:
         raw = text.encode(errors="surrogatepass") if isinstance(text, str) else text
         if raw.startswith(_BOOK_FRAME):
             self._receive_book_text(raw, ts_recv)
-        elif raw != b"pong":
+        elif raw.strip() != b"pong":
             self._receive_other(raw, ts_recv)
 
     def receive_silence(self) -> None:
@@ -292,8 +294,11 @@ class OkexPublicProtocol:
     ) -> None:
         state = self._books.get(inst_id)
         if state is None:
-            if not self._is_open or channel not in DEEP_CHANNELS:
+            if not self._is_open:
                 return  # still under way from a subscription given up
+            if channel not in DEEP_CHANNELS:
+                self.unread[channel] += 1
+                return
             state = self._books[inst_id] = self._new_book(channel, inst_id)
         watch = state.watch
         if channel != state.channel:
@@ -311,6 +316,8 @@ class OkexPublicProtocol:
                 state.asked_at = 0
             watch.accept()
         elif not (watch.is_live or state.is_followed):
+            if watch.reason == CONNECTING:
+                self.unbegun[inst_id] += 1
             return  # the chain is broken: only a snapshot starts a new one
         elif (data.prevSeqId is None or data.prevSeqId != state.last_seq) and not self._is_unchained_legal(
             state, data, ts_recv
@@ -525,6 +532,11 @@ class OkexPublicProtocol:
             state = self._books.get(inst_id)
             if state is not None and channel == state.channel and not state.watch.is_live:
                 state.watch.last_ts = ts_recv  # its snapshot is awaited from here
+        elif event == "unsubscribe" and self._is_open:
+            # On a tape somebody else gave the book up, or begins it anew.
+            state = self._books.get(envelope.arg_of("instId"))
+            if state is not None and envelope.arg_of("channel") == state.channel and state.watch.is_live:
+                self._doubt(state, "unsubscribed", ts_recv)
         elif event == "channel-conn-count-error":
             arg = {"channel": str(envelope.channel)}
             self._refuse(arg, "channel-conn-count", "too many connections", ts_recv)
