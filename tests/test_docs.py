@@ -203,7 +203,7 @@ RECORDS = {
 def test_the_page_of_formats_has_every_field_in_order(name: str) -> None:
     text = section((ROOT / "docs" / "formats.md").read_text("utf-8"), name)
     fields = [field.encode_name for field in msgspec.structs.fields(RECORDS[name])]
-    assert [code(row[0]) for row in rows(text)] == fields
+    assert [code(row[0]) for row in rows(text) if len(row) == 3] == fields
     example = re.search(r"```json\n(.*?)\n```", text, re.DOTALL)
     assert example
     assert list(msgspec.json.decode(example[1], type=dict)) == fields
