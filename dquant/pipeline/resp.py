@@ -14,8 +14,11 @@ Units: ms for times to live, records for stream lengths. Trades have no latest k
 
 import dataclasses
 
-# A feed that died must not look live: its keys go by themselves, a living one's heartbeat renews them.
-LATEST_TTL_MS = 10_000
+from dquant.constants import FEED_SILENCE_S
+
+# A feed that died must not look live: its keys go by themselves when it counts as silent, a living one's
+# heartbeat renews them.
+LATEST_TTL_MS = int(FEED_SILENCE_S * 1000)
 
 KINDS_WITH_LATEST = frozenset({"price", "depth", "health"})
 
