@@ -218,7 +218,9 @@ ensure_ready() { # ensure_ready run|dev
         # A child that answers a signal by an ordinary exit must not let the next step begin.
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP
-        { mkdir -p -- "$tools" && exec 9>"$tools/lock"; } || fail 1 "cannot write to $root, where the environment belongs"
+        { mkdir -p -- "$tools" && { true >>"$tools/lock"; } && exec 9>>"$tools/lock"; } 2>/dev/null ||
+            fail 2 "cannot write to $root, where the environment belongs." \
+                "Let its owner start it once, or make a clone of your own."
         if ! flock -n 9; then
             say "another cli.sh is making the environment: waiting for it …"
             flock 9
@@ -285,6 +287,20 @@ check() { # check NAME COMMAND…; keeps the first failure's exit code in status
     ((status)) || status=$code
 }
 
+explain_test() {
+    cat <<'EOF'
+usage: bash cli.sh test [pytest arguments]
+
+Runs the project's checks and tests: ruff check, ruff format --check, mypy, pytest, in this order. It goes on after
+a failure; the exit code is that of the first. Without arguments the whole suite runs, in some minutes.
+
+  bash cli.sh test tests/test_rooms.py -k planted
+  bash cli.sh test -x --lf
+
+All options of pytest: .venv/bin/python -m pytest --help
+EOF
+}
+
 # --- go -----------------------------------------------------------------------------------------------
 
 export DQUANTENV="${DQUANTENV:-dev}"
@@ -294,6 +310,10 @@ unset PYTHONHOME
 
 if [[ ${1:-} == test ]]; then
     shift
+    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+        explain_test
+        exit 0
+    fi
     ensure_ready dev
     run_tests "$@"
 fi

@@ -398,8 +398,17 @@ def test_a_directory_that_cannot_be_written_is_one_clear_message(checkout: Check
     shutil.rmtree(checkout.root / ".tools")
     (checkout.root / ".tools").write_text("in the way")
     done = checkout.run()
-    assert done.returncode == 1
-    assert "cannot write to" in done.stderr
+    assert done.returncode == 2
+    assert [
+        line for line in done.stderr.splitlines() if "cannot write to" in line
+    ] == done.stderr.splitlines()
+
+
+def test_help_of_test_needs_no_environment(checkout: Checkout) -> None:
+    done = checkout.run("test", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pytest arguments" in done.stdout
+    assert not (checkout.root / ".venv").exists()
 
 
 # --- the verb test ------------------------------------------------------------------------------------
