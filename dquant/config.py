@@ -138,7 +138,9 @@ KEYS: dict[str, KeySpec] = {
     "simulator_seed": KeySpec(
         "simulator", _integer(0, 2**63 - 1), "7", "number", "repeats the simulated prices"
     ),
-    "okex_rest_url": KeySpec("okex", _address("http", "https"), "", "address", "REST address of OKX"),
+    "okex_rest_url": KeySpec(
+        "okex", _address("http", "https"), "", "address", "REST address of OKX, without /api/v5"
+    ),
     "okex_ws_url": KeySpec(
         "okex", _address("ws", "wss"), "", "address", "websocket address of OKX, to /ws/v5"
     ),
@@ -149,7 +151,9 @@ KEYS: dict[str, KeySpec] = {
     "okex_api_key": KeySpec("okex", _text, "", "key", "API key", is_secret=True),
     "okex_api_secret": KeySpec("okex", _text, "", "key", "API secret", is_secret=True),
     "okex_passphrase": KeySpec("okex", _text, "", "key", "API passphrase", is_secret=True),
-    "bitmex_rest_url": KeySpec("bitmex", _address("http", "https"), "", "address", "REST address of BitMEX"),
+    "bitmex_rest_url": KeySpec(
+        "bitmex", _address("http", "https"), "", "address", "REST address of BitMEX, to /api/v1"
+    ),
     "bitmex_ws_url": KeySpec(
         "bitmex", _address("ws", "wss"), "", "address", "websocket address of BitMEX, to /realtime"
     ),
@@ -273,7 +277,7 @@ def _read_file(path: Path, *, is_secret_file: bool) -> dict[str, tuple[str, str]
     # [DEFAULT] would speak for every section; here it is one that nobody knows.
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=None, default_section="")
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             parser.read_file(file)
     except OSError as exc:
         raise ConfigError(f"cannot be read: {exc.strerror}", str(path)) from exc
@@ -311,6 +315,8 @@ def _what_is_no_ini(exc: configparser.Error | UnicodeDecodeError) -> str:
         return f"line {exc.lineno} stands before the first [section]"
     if isinstance(exc, configparser.ParsingError):
         return f"line {exc.errors[0][0]} is neither [section] nor key = value"
+    if isinstance(exc, UnicodeDecodeError):
+        return "is not text in UTF-8"
     return f"is not an INI file ({type(exc).__name__})"
 
 
@@ -331,6 +337,8 @@ def _read_secrets(path: Path, source: str) -> dict[str, tuple[str, str]]:
         mode = path.stat().st_mode
     except OSError as exc:
         raise ConfigError(f"secrets_file {str(path)!r}: {exc.strerror}", source) from exc
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"secrets_file {str(path)!r} is not a file", source)
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read it; do: chmod 600 {path}", f"secrets_file {path}")
     return _read_file(path, is_secret_file=True)
@@ -343,9 +351,8 @@ def _value_of(name: str, text: str, source: str) -> Any:
     except ValueError:
         shown = "its value" if spec.is_secret or "@" in text else repr(text)
         allowed = (spec.parse.__doc__ or "text").strip()
-        raise ConfigError(
-            f"{name}: {shown} is not allowed; allowed: {allowed} ({spec.unit})", source
-        ) from None
+        unit = "" if spec.unit in allowed else f" ({spec.unit})"
+        raise ConfigError(f"{name}: {shown} is not allowed; allowed: {allowed}{unit}", source) from None
 
 
 def _nearest(name: str) -> str:

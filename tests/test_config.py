@@ -229,7 +229,7 @@ def test_a_file_that_is_no_ini_file_is_said_by_line(directory: Path, text: str, 
 
 def test_a_file_of_other_bytes_is_no_ini_file(directory: Path) -> None:
     (directory / "dev.cfg").write_bytes(b"[main]\nstrategy = \xff\xfe\n")
-    with pytest.raises(ConfigError, match="is not an INI file"):
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
         MyConfiguration("dev", {}, directory)
 
 
@@ -314,6 +314,17 @@ def test_a_fault_in_a_secrets_file_is_said_without_its_contents(directory: Path,
     message = refusal(directory, variables={"DQUANT_SECRETS_FILE": str(path)})
     assert str(path) in message
     assert "hunter2" not in message
+
+
+def test_a_directory_is_no_secrets_file_and_its_mode_is_left_alone(directory: Path) -> None:
+    """ "chmod 600 /etc" would be no remedy."""
+    message = refusal(directory, variables={"DQUANT_SECRETS_FILE": "/etc"})
+    assert message == "DQUANT_SECRETS_FILE: secrets_file '/etc' is not a file"
+
+
+def test_a_file_that_a_windows_editor_saved_is_read(directory: Path) -> None:
+    (directory / "dev.cfg").write_bytes(b"\xef\xbb\xbf[redis]\r\nredis_port = 1\r\n")
+    assert MyConfiguration("dev", {}, directory).redis_port == 1
 
 
 def test_a_secrets_file_that_is_not_there_is_named(directory: Path) -> None:

@@ -83,7 +83,7 @@ def specs_of(names: Sequence[str], source: str) -> list[MarketSpec]:
 
     """
     if not names:
-        raise ConfigError("markets: none given; `markets` lists the names", source)
+        raise ConfigError("markets: none given; the verb `markets` lists the names", source)
     specs = []
     for name in names:
         spec = SPECS.get(name)
@@ -160,7 +160,11 @@ def _create_market(spec: MarketSpec, cfg: MyConfiguration, addresses: dict[str, 
     )
     for key, value in (("rest_url", rest_url), ("ws_url", ws_url)):
         if not value:
-            raise ConfigError(f"{spec.venue}_{key} is empty, and {spec.name} needs it", str(cfg.path))
+            raise ConfigError(
+                f"{spec.venue}_{key} is empty, and {spec.name} needs it; set it, "
+                "or in dev simulated_venues = yes and no address of that venue",
+                str(cfg.path),
+            )
 
     def make_face(sink: MarketSink) -> Face:
         if spec.venue == "okex":

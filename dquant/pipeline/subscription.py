@@ -61,15 +61,7 @@ class Subscription:
         on_message: Callable[[str, bytes], None],
         on_notice: Callable[[str], None],
     ) -> None:
-        for name in channels:
-            if not name:
-                raise ConfigError("a channel needs a name", "CHANNEL")
-            if settings.cluster and is_pattern(name):
-                raise ConfigError(
-                    f"{name!r} is a pattern, and the sharded channels of a Redis Cluster have none; "
-                    "allowed: names such as price, or price:<market> for one market",
-                    "CHANNEL",
-                )
+        check_channels(channels, settings)
         self.channels = tuple(dict.fromkeys(channels))
         self.subscriptions = 0
         self.status = "connecting"
@@ -199,6 +191,24 @@ class Subscription:
         elif kind == "sunsubscribe":
             # Nobody here asks for it.
             raise _SlotMoved
+
+
+def check_channels(channels: Sequence[str], settings: RedisSettings) -> None:
+    """Refuse channels that cannot be subscribed.
+
+    Raises:
+        ConfigError: A channel without a name, or a pattern in a cluster.
+
+    """
+    for name in channels:
+        if not name:
+            raise ConfigError("a channel needs a name, such as price or price:<market>", "CHANNEL")
+        if settings.cluster and is_pattern(name):
+            raise ConfigError(
+                f"{name!r} is a pattern, and the sharded channels of a Redis Cluster have none; "
+                "allowed: names such as price, or price:<market> for one market",
+                "CHANNEL",
+            )
 
 
 def is_pattern(name: str) -> bool:

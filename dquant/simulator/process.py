@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dquant.constants import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, NS_PER_S
-from dquant.errors import ConfigError
+from dquant.constants import EXIT_DONE, EXIT_USAGE, NS_PER_S
+from dquant.errors import DquantError
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_private import SimulatedAccount
@@ -149,12 +149,16 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         ConfigError: There is no such scenario, or something in it is wrong.
 
     """
-    import ipaddress
     from datetime import UTC, datetime
 
     start_ns = None
     if args.start:
-        start = datetime.fromisoformat(args.start)
+        try:
+            start = datetime.fromisoformat(args.start)
+        except ValueError:
+            raise ValueError(
+                f"--start: {args.start!r} is no time; allowed: UTC such as 2026-11-27T07:59:00Z"
+            ) from None
         start = start if start.tzinfo is not None else start.replace(tzinfo=UTC)
         start_ns = int(start.timestamp() * 1000) * (NS_PER_S // 1000)
     if not 0.0 <= args.speed <= 1e6:
@@ -169,7 +173,7 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         okex_port=args.okex_port,
         bitmex_port=args.bitmex_port,
         control_port=args.control_port,
-        host=str(ipaddress.ip_address(args.host)),
+        host=_host(args.host),
         seed=args.seed,
         start_ns=start_ns,
         speed=args.speed,
@@ -183,6 +187,15 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         scenarios=tuple(args.scenario),
         list_scenarios=args.list_scenarios,
     )
+
+
+def _host(text: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"--host: {text!r} is no address; allowed: an IPv4 or IPv6 address") from None
 
 
 def serve(options: SimulateOptions) -> int:
@@ -271,6 +284,7 @@ async def _serve(options: SimulateOptions) -> int:
     ]
     stop = asyncio.Event()
     told = 0
+    failures: list[DquantError] = []
 
     def count() -> None:
         nonlocal told
@@ -279,7 +293,10 @@ async def _serve(options: SimulateOptions) -> int:
             stop.set()
 
     def note(event: dict[str, Any]) -> None:
-        _say(options, event, stop)
+        try:
+            _say(options, event, stop)
+        except DquantError as exc:
+            failures.append(exc)  # not in the middle of a venue's work
         count()
 
     ports = {"okex": options.okex_port, "bitmex": options.bitmex_port, "control": options.control_port}
@@ -294,8 +311,7 @@ async def _serve(options: SimulateOptions) -> int:
     try:
         await simulated.start()
     except OSError as exc:
-        print(f"simulate: cannot listen on {options.host}: {exc}", file=sys.stderr)  # noqa: T201 - no log yet
-        return EXIT_FAILED
+        raise DquantError(f"cannot listen on {options.host}: {exc.strerror or exc}") from exc
     simulated.set_speed(options.speed)
     # Books and instruments stay: a collector that walks through them holds up whoever waits for an answer.
     gc.collect()
@@ -317,6 +333,8 @@ async def _serve(options: SimulateOptions) -> int:
         if watcher is not None:
             watcher.cancel()
         await simulated.stop()
+    if failures:
+        raise failures[0]
     return EXIT_DONE
 
 
@@ -376,6 +394,9 @@ def _write(text: str, stop: asyncio.Event) -> None:
         sys.stdout.flush()
     except (BrokenPipeError, ValueError):
         stop.set()
+    except OSError as exc:
+        stop.set()
+        raise DquantError(f"standard output cannot be written: {exc.strerror}") from exc
 
 
 def _say(options: SimulateOptions, event: dict[str, Any], stop: asyncio.Event) -> None:
@@ -448,11 +469,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop by itself")
     parser.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     try:
-        options = options_from(parser.parse_args(argv))
-    except (ValueError, ConfigError) as exc:
+        return serve(options_from(parser.parse_args(argv)))
+    except ValueError as exc:
         sys.stderr.write(f"simulate: {exc}\n")
         return EXIT_USAGE
-    return serve(options)
+    except DquantError as exc:
+        sys.stderr.write(f"simulate: {exc}\n")
+        return exc.exit_code
 
 
 if __name__ == "__main__":

@@ -35,6 +35,19 @@ class Strategy(Protocol):
 STRATEGIES: Mapping[str, type[Diff] | type[Ticker]] = {"diff": Diff, "ticker": Ticker}
 
 
+def check_strategy(name: str, source: str | None = None) -> type[Diff] | type[Ticker]:
+    """Return what this name stands for.
+
+    Raises:
+        ConfigError: No strategy has this name; ``source`` says where it stands.
+
+    """
+    chosen = STRATEGIES.get(name)
+    if chosen is None:
+        raise ConfigError(f"strategy: {name!r} is unknown; allowed: {', '.join(STRATEGIES)}", source)
+    return chosen
+
+
 def create_strategy(
     name: str,
     markets: Sequence[str],
@@ -48,27 +61,25 @@ def create_strategy(
         name: A key of ``STRATEGIES``.
         markets: Market names in the order given; ``diff`` subtracts the second from the first.
         environment: ``dev`` or ``pro``; prices of the other one are never used.
-        source: The file or variable that named the strategy, for the error.
-        markets_source: That of the markets, where it is another one.
+        source: The option, file or variable that named the strategy, for the error.
+        markets_source: That of the markets.
 
     Raises:
         ConfigError: No strategy has this name, or it cannot work on these markets.
 
     """
-    chosen = STRATEGIES.get(name)
-    if chosen is None:
-        raise ConfigError(f"strategy (-s): {name!r} is unknown; allowed: {', '.join(STRATEGIES)}", source)
+    chosen = check_strategy(name, source)
+    who = f"{name}, the strategy of {source}," if source else name
     fewest, most = chosen.market_count
     if not fewest <= len(markets) <= most:
         wanted = f"exactly {fewest}" if fewest == most else f"{fewest} to {most}"
         given = ",".join(markets) or "none"
         raise ConfigError(
-            f"markets (-m): {name} takes {wanted} markets, {len(markets)} given ({given})",
-            markets_source or source,
+            f"markets: {who} takes {wanted} markets, {len(markets)} given ({given})", markets_source
         )
     if len(set(markets)) != len(markets):
         raise ConfigError(
-            f"markets (-m): {name} takes different markets, one is given twice ({','.join(markets)})",
-            markets_source or source,
+            f"markets: {who} takes different markets, one is given twice ({','.join(markets)})",
+            markets_source,
         )
     return chosen(list(markets), environment)

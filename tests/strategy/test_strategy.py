@@ -25,20 +25,19 @@ def test_each_row_of_the_table_is_a_strategy_with_its_own_name_and_a_description
 @pytest.mark.parametrize(
     ("name", "markets", "told"),
     [
-        ("dif", [A, B], ["strategy (-s)", "'dif'", "diff, ticker"]),
-        ("diff", [A], ["markets (-m)", "diff takes exactly 2 markets, 1 given", A]),
-        ("diff", [A, B, "c"], ["markets (-m)", "exactly 2", "3 given"]),
-        ("diff", [A, A], ["markets (-m)", "different"]),
-        ("ticker", [], ["markets (-m)", "1 to 64", "none"]),
+        ("dif", [A, B], ["config/dev.cfg: strategy: ", "'dif'", "diff, ticker"]),
+        ("diff", [A], ["-m: markets: diff", "of config/dev.cfg, takes exactly 2 markets, 1 given", A]),
+        ("diff", [A, B, "c"], ["-m: markets: ", "exactly 2", "3 given"]),
+        ("diff", [A, A], ["-m: markets: ", "different"]),
+        ("ticker", [], ["-m: markets: ", "1 to 64", "none"]),
     ],
 )
 def test_what_cannot_work_is_one_line_that_names_the_key_and_what_is_allowed(name, markets, told):
     with pytest.raises(ConfigError) as refused:
-        create_strategy(name, markets, "dev", source="config/dev.cfg")
+        create_strategy(name, markets, "dev", source="config/dev.cfg", markets_source="-m")
 
     message = str(refused.value)
     assert "\n" not in message
-    assert message.startswith("config/dev.cfg: ")
     assert refused.value.exit_code == 2
     for words in told:
         assert words in message
