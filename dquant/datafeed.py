@@ -100,6 +100,10 @@ class Datafeed:
             taken.append(self._health.popleft())
         return taken
 
+    def published(self) -> int:
+        """Return how many prices left for Redis since the start."""
+        return sum(publisher.published for publisher in self.publishers)
+
     def lost(self) -> int:
         """Return how many records the publishers conflated or lost since the start."""
         return sum(map(_lost_by, self.publishers))

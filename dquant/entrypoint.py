@@ -28,21 +28,23 @@ from dquant.config import MyConfiguration
 from dquant.constants import EXIT_DONE, EXIT_FAILED, NS_PER_S, STOP_TIMEOUT_S
 from dquant.errors import ConfigError, DquantError, RemoteProtocolError
 from dquant.model.events import Health, Price
-from dquant.util import now_ns
+from dquant.terminal import REFRESH_S
+from dquant.util import has_screen, now_ns, stop_signals
 
 if TYPE_CHECKING:
-    from rich.live import Live
-
     from dquant.datafeed import Datafeed
     from dquant.markets.face import MarketSpec
+    from dquant.output import LineWriter
     from dquant.pipeline.redis_link import RedisSettings
     from dquant.strategy.view import Screen
+    from dquant.terminal import Picture
 
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 REPLAYED = "REPLAYED"
-REFRESH_S = 0.25  # a terminal is redrawn at most four times a second
+SCREEN_VERBS = ("watch", "feed", "monitor")
+WARNING_LINES = 3  # of a screen, for the newest warning
 STRATEGY_TIME_S = 0.5
 LONGEST_SLEEP_S = 1e6  # what every clock can count
 # That a market which has just been started is not live yet is news only after this long.
@@ -62,23 +64,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(options)
     except DquantError as exc:
         sys.stderr.write(f"dquant {options.verb}: {exc}\n")
+        _abandon_output()
         return exc.exit_code
     except KeyboardInterrupt:
         return EXIT_DONE
-    except BrokenPipeError:
-        # The reader of a pipe went away; Python would flush again at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of a pipe went away
+        _abandon_output()
         return EXIT_DONE
+
+
+def _abandon_output() -> None:
+    """Drop what cannot be written from standard output: Python would try again at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(options: Namespace) -> int:
     if options.verb in arguments.NOT_YET:
-        raise ConfigError(
-            f"{options.verb} is not built yet; there are watch, feed, monitor, simulate, replay"
-        )
+        raise ConfigError("not built yet; there are watch, feed, monitor, simulate, replay and markets")
     if options.verb == "test":
         raise ConfigError("the tests are run by: bash cli.sh test")
     cfg = MyConfiguration()
+    _check_names(options)
     return _VERBS[options.verb](options, cfg)
 
 
@@ -88,8 +97,30 @@ def _dispatch(options: Namespace) -> int:
 def _names(options: Namespace, cfg: MyConfiguration) -> tuple[list[str], str]:
     """Return the market names, and where they were given."""
     if options.markets is None:
-        return cfg.markets, f"{cfg.source_of('markets')} [markets]"
-    return [name.strip() for name in options.markets.split(",") if name.strip()], "-m"
+        return cfg.markets, f"{_place(cfg, 'markets')} [markets]"
+    return _split(options.markets), "-m"
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _place(cfg: MyConfiguration, key: str) -> str:
+    """Return where a key is set, or the file where it could be."""
+    source = cfg.source_of(key)
+    return str(cfg.path) if source == "default" else source
+
+
+def _check_names(options: Namespace) -> None:
+    """Refuse names that nobody knows in ``-m`` and ``-s``, also where the verb makes no use of them."""
+    if options.strategy is not None:
+        from dquant.strategy.strategy import check_strategy
+
+        check_strategy(options.strategy, "-s")
+    if options.markets is not None and options.verb != "replay":
+        from dquant.markets.market_factory import specs_of
+
+        specs_of(_split(options.markets), "-m")
 
 
 def _check_simulation(cfg: MyConfiguration) -> None:
@@ -99,12 +130,12 @@ def _check_simulation(cfg: MyConfiguration) -> None:
 
 
 def _is_screen(options: Namespace) -> bool:
-    return not options.json and sys.stdout.isatty()
+    return not options.json and has_screen(sys.stdout)
 
 
 def _set_up_log(options: Namespace, cfg: MyConfiguration) -> log.LastWords:
     level = "debug" if options.debug else cfg.log_level
-    owns_terminal = _is_screen(options) and sys.stderr.isatty() and options.verb in ("watch", "feed")
+    owns_terminal = _is_screen(options) and sys.stderr.isatty() and options.verb in SCREEN_VERBS
     return log.set_up(options.verb, level, ROOT / cfg.log_dir, owns_terminal=owns_terminal)
 
 
@@ -131,7 +162,7 @@ def _run_until_stopped(options: Namespace, run: Callable[[asyncio.Event], Corout
     async def supervise() -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             loop.add_signal_handler(number, stop.set)
         if options.duration is not None:
             loop.call_later(options.duration, stop.set)
@@ -178,10 +209,9 @@ def _watch(options: Namespace, cfg: MyConfiguration) -> int:
 
     names, source = _names(options, cfg)
     specs = specs_of(names, source)
-    strategy_name = options.strategy or cfg.strategy
-    strategy_source = None if options.strategy else cfg.source_of("strategy")
-    markets_source = source if options.markets is None else None
-    strategy = create_strategy(strategy_name, names, cfg.environment, strategy_source, markets_source)
+    strategy_name = cfg.strategy if options.strategy is None else options.strategy
+    strategy_source = _place(cfg, "strategy") if options.strategy is None else "-s"
+    strategy = create_strategy(strategy_name, names, cfg.environment, strategy_source, source)
     check_venues_open(specs, cfg)
     _check_simulation(cfg)
     last_words = _set_up_log(options, cfg)
@@ -217,7 +247,7 @@ async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", s
 
     with _running(feed):
         try:
-            while not (stop.is_set() or out.is_broken):
+            while not stop.is_set() and out.look():
                 events = await _next_or_stop(feed, stop, REFRESH_S)
                 if any(show(screen.update(event)) for event in events):
                     break
@@ -228,30 +258,38 @@ async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", s
                 if feed.failed():
                     break
         finally:
-            code = await _stop_feed(feed)
-            out.close()
-            if out.dropped:
-                logger.warning("%d lines dropped: the reader of standard output was too slow", out.dropped)
+            code = _close(out, await _stop_feed(feed))
     return code
+
+
+def _close(out: "LineWriter", code: int) -> int:
+    """Write what waits, say what was not written, and give the exit code."""
+    out.close()
+    if out.dropped:
+        logger.warning("%d lines dropped: the reader of standard output was too slow", out.dropped)
+    return EXIT_FAILED if out.error else code
 
 
 async def _watch_screen(
     options: Namespace, feed: "Datafeed", screen: "Screen", last_words: log.LastWords, stop: asyncio.Event
 ) -> int:
+    from dquant.terminal import Picture
+
     limits = _Limits(options.count)
-    with _running(feed), _live() as live:
+    with _running(feed):
         drawn_at = 0.0
         try:
-            while not stop.is_set() and not feed.failed():
-                events = await _next_or_stop(feed, stop, REFRESH_S)
-                done = [limits.take(len(screen.update(event))) for event in events]
-                now = time.monotonic()
-                if now - drawn_at >= REFRESH_S:
-                    drawn_at = now
-                    footer = f"{feed.conflated} conflated" if feed.conflated else ""
-                    _draw(live, screen, footer, last_words.text)
-                if any(done):
-                    break
+            with Picture() as picture:
+                while not stop.is_set() and not feed.failed():
+                    events = await _next_or_stop(feed, stop, REFRESH_S)
+                    done = [limits.take(len(screen.update(event))) for event in events]
+                    now = time.monotonic()
+                    if now - drawn_at >= REFRESH_S:
+                        drawn_at = now
+                        footer = f"{feed.conflated} conflated" if feed.conflated else ""
+                        _draw(picture, screen, footer, last_words.text)
+                    if any(done):
+                        break
         finally:
             code = await _stop_feed(feed)
     return code
@@ -281,22 +319,16 @@ async def _stop_feed(feed: "Datafeed") -> int:
     return EXIT_FAILED if alive or feed.failed() else EXIT_DONE
 
 
-def _live() -> "Live":
-    from rich.console import Console
-    from rich.live import Live
-
-    return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")
-
-
-def _draw(live: "Live", screen: "Screen", footer: str, last_words: str) -> None:
+def _draw(picture: "Picture", screen: "Screen", footer: str, last_words: str) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    width = live.console.width
-    lines: list[RenderableType] = [screen.render(now_ns(), width), Text(footer, style="dim")]
-    if last_words:
-        lines.append(Text(last_words[: width - 1], style="yellow"))
-    live.update(Group(*lines), refresh=True)
+    last = last_words[: WARNING_LINES * picture.width]
+    below = [Text(footer, style="dim")] if footer else []
+    below += [Text(last, style="yellow", overflow="fold")] if last else []
+    height = picture.height - len(below) - len(last) // picture.width
+    lines: list[RenderableType] = [screen.render(now_ns(), picture.width, height), *below]
+    picture.draw(Group(*lines))
 
 
 # -- feed --------------------------------------------------------------------------------------
@@ -333,6 +365,7 @@ async def _feed_until(
     from dquant.strategy.strategy import create_strategy
     from dquant.strategy.text import health_line
     from dquant.strategy.view import create_screen
+    from dquant.terminal import Picture
 
     names = [market.market_name for market in feed.markets]
     environment = feed.markets[0].environment
@@ -342,30 +375,31 @@ async def _feed_until(
     if out is not None and not options.json:
         mark = "SIMULATED " if environment == "dev" else ""
         out.write(f"feeding {mark}{', '.join(names)} to {address}".encode())
-    with _running(feed, wants_prices=False), _live() if is_screen else contextlib.nullcontext() as live:
+    with _running(feed, wants_prices=False):
         try:
-            while not stop.is_set() and not feed.failed():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(REFRESH_S):
-                        await stop.wait()
-                for health in feed.take_health():
-                    screen.update(health)
-                    if out is not None and options.json:
-                        out.write(msgspec.json.encode(health))
-                    elif out is not None and health.state != "heartbeat":
-                        out.write(health_line(health).encode())
-                published = sum(market.price.seq for market in feed.markets)
-                if live is not None:
-                    for market in feed.markets:
-                        screen.update(market.price)
-                    footer = f"to {address}: {published} prices, {feed.lost()} conflated or lost"
-                    _draw(live, screen, footer, last_words.text)
-                if options.count is not None and published >= options.count:
-                    break
+            with Picture() if is_screen else contextlib.nullcontext() as picture:
+                while not stop.is_set() and not feed.failed() and (out is None or out.look()):
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(REFRESH_S):
+                            await stop.wait()
+                    for health in feed.take_health():
+                        screen.update(health)
+                        if out is not None and options.json:
+                            out.write(msgspec.json.encode(health))
+                        elif out is not None and health.state != "heartbeat":
+                            out.write(health_line(health).encode())
+                    published = feed.published()
+                    if picture is not None:
+                        for market in feed.markets:
+                            screen.update(market.price)
+                        footer = f"to {address}: {published} prices, {feed.lost()} conflated or lost"
+                        _draw(picture, screen, footer, last_words.text)
+                    if options.count is not None and published >= options.count:
+                        break
         finally:
             code = await _stop_feed(feed)
             if out is not None:
-                out.close()
+                code = _close(out, code)
     return code
 
 
@@ -373,16 +407,21 @@ async def _feed_until(
 
 
 def _monitor(options: Namespace, cfg: MyConfiguration) -> int:
-    from dquant.pipeline.monitor_subscriber import run_monitor
+    from dquant.pipeline.monitor_subscriber import DEFAULT_CHANNELS, run_monitor
+    from dquant.pipeline.subscription import check_channels
     from dquant.pipeline.valkey_child import Keeper
 
     settings = redis_settings(cfg)
+    channels = options.channels
+    if options.markets is not None and not channels:
+        channels = [f"{kind}:{name}" for name in _split(options.markets) for kind in DEFAULT_CHANNELS]
+    check_channels(channels, settings)
     _set_up_log(options, cfg)
     keeper = Keeper(settings, cfg.environment)
     keeper.start()
     try:
         return run_monitor(
-            options.channels, settings, duration=options.duration, count=options.count, as_json=options.json
+            channels, settings, duration=options.duration, count=options.count, as_json=options.json
         )
     finally:
         keeper.stop()
@@ -396,7 +435,7 @@ def _simulate(options: Namespace, cfg: MyConfiguration) -> int:
     try:
         chosen = options_from(options)
     except ValueError as exc:
-        raise ConfigError(str(exc), "simulate") from exc
+        raise ConfigError(str(exc)) from exc
     _set_up_log(options, cfg)
     return serve(chosen)
 

@@ -9,11 +9,13 @@ import logging
 import logging.handlers
 import os
 import sys
+import time
 from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 FILE_BYTES = 10 * 1024 * 1024
 FILES_KEPT = 3  # older parts of one process's log
+NEWS_S = 60.0  # as long a warning is shown on a screen
 PROCESSES_KEPT = 20  # logs of earlier processes
 
 
@@ -34,15 +36,23 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 
 class LastWords(logging.Handler):
-    """Keeps the newest warning for a screen that owns the terminal."""
+    """Keeps the newest warning, for a minute, for a screen that owns the terminal."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.text = ""
+        self._record: tuple[float, str] | None = None
+
+    @property
+    def text(self) -> str:
+        """The warning with its time (UTC); empty when there is none that is new."""
+        if self._record is None or time.time() - self._record[0] > NEWS_S:
+            return ""
+        moment, words = self._record
+        return f"{time.strftime('%H:%M:%S', time.gmtime(moment))} {words}"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the message."""
-        self.text = record.getMessage()
+        self._record = (record.created, record.getMessage())
 
 
 def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> LastWords:
@@ -80,7 +90,7 @@ def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> La
             encoding="utf-8",
         )
     except OSError as exc:
-        root.warning("no log file in %s: %s", directory, exc.strerror)
+        root.warning("no log file in %s: %s; set log_dir to a folder of yours", directory, exc.strerror)
     else:
         file.setFormatter(formatter)
         root.addHandler(file)

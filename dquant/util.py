@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 import time
 from typing import TextIO
@@ -30,6 +31,12 @@ def full_jitter(attempt: int, base_s: float, ceiling_s: float) -> float:
 def has_screen(stream: TextIO) -> bool:
     """Tell whether a stream is a terminal on which a picture can be drawn again in its place."""
     return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask for an orderly end; a lost terminal is one, but not under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,)))
 
 
 def proxy_for(url: str) -> str | None:

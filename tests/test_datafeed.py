@@ -233,6 +233,7 @@ async def test_redis_that_is_not_there_costs_the_market_nothing_and_is_counted(
 
     assert bench.markets[0].get_ticker() is not None
     assert bench.feed.lost() >= 8
+    assert bench.feed.published() == 0  # what feed --count counts
     assert bench.markets[0].dropped() >= 8
     caplog.clear()
 

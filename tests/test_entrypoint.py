@@ -96,7 +96,33 @@ def test_markets_as_json_is_one_object_a_line(here: Here) -> None:
 
 @pytest.mark.parametrize("verb", NOT_YET)
 def test_a_verb_that_is_not_there_yet_says_so(here: Here, verb: str) -> None:
-    assert f"{verb} is not built yet" in refused(here(verb, "--count", "1"))
+    assert f"dquant {verb}: not built yet" in refused(here(verb, "--count", "1"))
+
+
+@pytest.mark.parametrize("verb", ["monitor", "simulate", "markets"])
+def test_a_name_that_nobody_knows_is_refused_where_it_is_of_no_use_too(here: Here, verb: str) -> None:
+    assert "-m: markets: 'xyzzy'" in refused(here("-m", "xyzzy", verb))
+    assert "-s: strategy: 'xyzzy'" in refused(here("-s", "xyzzy", verb))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["simulate", "--start", "now"], "dquant simulate: --start: 'now' is no time; allowed: UTC such as"),
+        (["simulate", "--host", "here"], "dquant simulate: --host: 'here' is no address"),
+        (["monitor", ""], "dquant monitor: CHANNEL: a channel needs a name, such as price"),
+    ],
+)
+def test_a_bad_option_of_a_verb_is_named_with_what_is_allowed(
+    here: Here, words: list[str], says: str
+) -> None:
+    assert refused(here(*words)).startswith(says)
+
+
+def test_a_pattern_is_refused_for_a_cluster_before_anything_connects(here: Here) -> None:
+    message = refused(here("monitor", "price:*", DQUANT_REDIS_URL="redis+cluster://127.0.0.1:1"))
+    assert "'price:*' is a pattern" in message
+    assert "allowed: names such as price" in message
 
 
 @pytest.mark.parametrize("verb", ["watch", "feed"])
@@ -108,6 +134,9 @@ def test_a_verb_that_is_not_there_yet_says_so(here: Here, verb: str) -> None:
         (["-m", ","], {}, ["-m", "none given"]),
         (["-m", "okex_swap_btcusd,okex_swap_btcusd"], {}, ["-m", "okex_swap_btcusd is given twice"]),
         ([], {"DQUANT_MARKETS": "xyzzy"}, ["DQUANT_MARKETS", "'xyzzy'"]),
+        ([], {"DQUANT_MARKETS": ""}, ["DQUANT_MARKETS [markets]", "none given"]),
+        (["-s", ""], {}, ["-s: strategy", "diff, ticker"]),
+        (["-s", "dif"], {}, ["-s: strategy", "'dif'", "diff, ticker"]),
         ([], {"DQUANT_REDIS_PORT": "none"}, ["DQUANT_REDIS_PORT", "redis_port", "1 to 65535"]),
         ([], {"DQUANT_REDIS_PROT": "1"}, ["DQUANT_REDIS_PROT", "did you mean redis_port?"]),
         ([], {"DQUANTENV": "live"}, ["DQUANTENV", "'live'", "dev, pro"]),
@@ -380,12 +409,13 @@ def test_a_reader_that_goes_away_is_no_error(start_dquant: Start, words: list[st
     assert b"BrokenPipe" not in err
 
 
-def test_a_full_disk_is_one_line(start_dquant: Start) -> None:
+@pytest.mark.parametrize("verb", ["markets", "simulate"])
+def test_a_full_disk_is_one_line(start_dquant: Start, verb: str) -> None:
     with open("/dev/full", "wb") as full:
-        process = start_dquant("markets", stdout=full)
+        process = start_dquant(verb, stdout=full)
         _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert err.decode() == "dquant markets: standard output cannot be written: No space left on device\n"
+    assert err.decode() == f"dquant {verb}: standard output cannot be written: No space left on device\n"
 
 
 def test_standard_streams_may_be_closed(tmp_path: Path, start_dquant: Start) -> None:

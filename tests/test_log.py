@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,14 +55,16 @@ def test_debugging_shows_everything_on_the_terminal_too(
     assert "tiny" in log_file(tmp_path).read_text("utf-8")
 
 
-def test_a_screen_is_not_written_over_and_has_the_last_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_screen_is_not_written_over_and_has_the_last_warning_for_a_minute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = log.set_up("watch", "debug", tmp_path, owns_terminal=True)
     assert words.text == ""
     logger.warning("no connection to %s", "okex")
     logger.info("later")
-    assert words.text == "no connection to okex"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d no connection to okex", words.text)
+    monkeypatch.setattr(log, "NEWS_S", -1.0)
+    assert words.text == ""
     assert capsys.readouterr() == ("", "")
     assert "later" in log_file(tmp_path).read_text("utf-8")
 

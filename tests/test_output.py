@@ -51,6 +51,27 @@ def wait_until(condition: object, what: str) -> None:
 # --- LineWriter ---------------------------------------------------------------------------------------
 
 
+def test_a_reader_that_leaves_between_two_lines_is_noticed(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    writer = LineWriter(writing)
+    assert writer.look()
+    os.close(reading)
+    assert not writer.look()
+    assert (writer.is_broken, writer.error) == (True, None)
+    writer.close()
+
+
+def test_what_cannot_be_written_is_kept_for_the_exit_code(caplog: pytest.LogCaptureFixture) -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    writer = LineWriter(fd)
+    writer.write(b"line")
+    writer.close()
+    os.close(fd)
+    assert writer.error == "standard output cannot be written: No space left on device"
+    assert not writer.look()
+    caplog.clear()
+
+
 def test_lines_come_out_in_order_and_whole(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     got: list[bytes] = []

@@ -34,9 +34,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "arguments": LEAVES,
     "log": LEAVES,
     "output": LEAVES,
+    "terminal": LEAVES,
     # Where the configuration comes in: the factory, and the monitor as a program of its own.
     "markets.market_factory": LEAVES | {"model", "config"},
-    "pipeline.monitor_subscriber": LEAVES | {"model", "config", "output"},
+    "pipeline.monitor_subscriber": LEAVES | {"model", "config", "output", "terminal"},
     "datafeed": LEAVES | {"model", "markets", "strategy", "pipeline"},
     "entrypoint": EVERYTHING,
     "__main__": EVERYTHING,

@@ -13,11 +13,11 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 from dquant.constants import EXIT_DONE
 from dquant.errors import DquantError
@@ -27,13 +27,10 @@ from dquant.pipeline.monitor_model import MonitorModel, Record
 from dquant.pipeline.redis_link import RedisSettings
 from dquant.pipeline.subscription import Subscription
 from dquant.pipeline.valkey_child import Keeper
-from dquant.util import has_screen, now_ns
-
-if TYPE_CHECKING:
-    from rich.live import Live
+from dquant.terminal import REFRESH_S, Picture
+from dquant.util import has_screen, now_ns, stop_signals
 
 DEFAULT_CHANNELS = ("price", "health")
-TICK_S = 0.25  # also the table's 4 Hz
 NOTICES_SHOWN = 5
 
 log = logging.getLogger(__name__)
@@ -70,7 +67,7 @@ class MonitorSubscriber:
         self._out: LineWriter | None = None
         self._as_json = False
         self._count: int | None = None
-        self._live: Live | None = None
+        self._picture: Picture | None = None
         self._done = asyncio.Event()
 
     @property
@@ -152,17 +149,14 @@ class MonitorSubscriber:
         if self._as_json or not has_screen(stream):
             yield
             return
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(console=Console(file=stream), auto_refresh=False) as self._live:
+        with Picture(stream) as self._picture:
             yield
-        self._live = None
+        self._picture = None
 
     @contextlib.contextmanager
     def _lines(self) -> Iterator[None]:
         """Write lines to standard output while inside, unless they go elsewhere."""
-        if self._live is not None or self._stream is not None:
+        if self._picture is not None or self._stream is not None:
             yield
             return
         self._out = out = LineWriter()
@@ -185,7 +179,7 @@ class MonitorSubscriber:
         if self._as_json:
             # JSON has no raw newline inside a text: those between its tokens would break the line.
             self._write(text.decode().replace("\n", " ").strip())
-        elif self._live is None:
+        elif self._picture is None:
             line = self.methods[channel.partition(":")[0]](record)
             if line is not None:
                 self._write(line)
@@ -202,26 +196,23 @@ class MonitorSubscriber:
             self._stream.flush()
 
     def _notice(self, what: str) -> None:
-        if self._live is None:
-            log.warning("%s", what)
-        self.notices.append(what)
+        log.warning("%s", what)
+        self.notices.append(f"{datetime.now(UTC):%H:%M:%S} {what}")
 
     async def _tick(self) -> None:
         """Watch for silence, redraw."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(REFRESH_S)
             if self._out is not None and not self._out.look():
                 self._done.set()  # the reader has seen enough: an ordinary end
             now = now_ns()
             self.model.receive_time(now)
             for notice in self.model.notices_received():
                 self._notice(f"{notice.market}: {notice.what}" if notice.market else notice.what)
-            if self._live is not None:
+            if self._picture is not None:
                 from dquant.pipeline.monitor_view import draw
 
-                self._live.update(
-                    draw(self.model, self._subscription.status, list(self.notices), now), refresh=True
-                )
+                self._picture.draw(draw(self.model, self._subscription.status, list(self.notices), now))
 
 
 def _mark(environment: str) -> str:
@@ -244,7 +235,7 @@ def run_monitor(
     async def listen() -> None:
         task = asyncio.ensure_future(MonitorSubscriber(channels, settings).run(duration, count, as_json))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             loop.add_signal_handler(number, task.cancel)
         await asyncio.wait({task})
         if not task.cancelled():
@@ -266,7 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="stop after so many records")
     parser.add_argument("--duration", type=float, help="stop after so many seconds")
     options = parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    if options.json or not (has_screen(sys.stdout) and sys.stderr.isatty()):  # a picture has the terminal
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     from dquant.config import cfg
 
     try:
@@ -284,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             keeper.stop()
     except DquantError as exc:
-        log.error("%s", exc)
+        sys.stderr.write(f"monitor: {exc}\n")
         return exc.exit_code
 
 

@@ -102,6 +102,10 @@ class Outbox:
         self._latest: dict[str, bytes] = {}
 
     @property
+    def prices_sent(self) -> int:
+        return self._seq["price"]
+
+    @property
     def conflated(self) -> int:
         return self.prices.conflated + self.depths.conflated
 

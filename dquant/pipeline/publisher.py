@@ -80,6 +80,11 @@ class Publisher:
         return self._outbox.waiting
 
     @property
+    def published(self) -> int:
+        """Prices that left for Redis."""
+        return self._outbox.prices_sent
+
+    @property
     def conflated(self) -> int:
         """States that a newer one replaced before they were sent."""
         return self._outbox.conflated

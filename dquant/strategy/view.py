@@ -96,26 +96,27 @@ class DiffScreen:
         bid, ask = self.legs["b"].both_sides()
         return (bid + ask) / 2
 
-    def lines(self, now: int, width: int) -> list[Line]:
-        """Return the screen as it is now, each line at most ``width`` wide."""
+    def lines(self, now: int, width: int, height: int | None = None) -> list[Line]:
+        """Return the screen as it is now, each line at most ``width`` wide.
+
+        Where ``height`` is too low for all of it, the empty lines go first, then basis points and health.
+        """
         self.on_time(now)
         width = min(width, WIDEST)
         self._decimals = most_decimals(self.legs.values(), self._decimals)
-        return [
-            title_line("diff", self.environment, now, width),
-            [],
-            *self._leg_lines(now, width),
-            [],
-            *self._top_lines(width),
-            [],
-            *self._difference_lines(now, width),
-            [],
-            *(_health_line(key, leg) for key, leg in self.legs.items()),
-        ]
+        title = title_line("diff", self.environment, now, width)
+        legs, tops = self._leg_lines(now, width), self._top_lines(width)
+        heading, *differences = self._difference_lines(now, width)
+        health = [_health_line(key, leg) for key, leg in self.legs.items()]
+        spacious = [title, [], *legs, [], *tops, [], heading, *differences, [], *health]
+        if height is None or len(spacious) <= height:
+            return spacious
+        dense = [title, *legs, *tops, heading, *differences, *health]
+        return dense if len(dense) <= height else [title, *legs, *tops, heading, *differences[::2]]
 
-    def render(self, now: int, width: int) -> "Group":
+    def render(self, now: int, width: int, height: int | None = None) -> "Group":
         """Return the screen as it is now for rich to print."""
-        return _to_rich(self.lines(now, width))
+        return _to_rich(self.lines(now, width, height))
 
     def _show(self, differences: list[Difference]) -> list[Difference]:
         for difference in differences:
@@ -220,8 +221,8 @@ class TickerScreen:
         """Hand the time to the strategy and return what came of it."""
         return self.ticker.on_time(now)
 
-    def lines(self, now: int, width: int) -> list[Line]:
-        """Return the screen as it is now, each line at most ``width`` wide."""
+    def lines(self, now: int, width: int, height: int | None = None) -> list[Line]:
+        """Return the screen as it is now, each line at most ``width`` wide; ``height`` cuts off nothing."""
         self.on_time(now)
         width = min(width, WIDEST)
         has_room = width >= 108
@@ -260,9 +261,9 @@ class TickerScreen:
         ]
         return [*rows, [], *troubles] if troubles else rows
 
-    def render(self, now: int, width: int) -> "Group":
+    def render(self, now: int, width: int, height: int | None = None) -> "Group":
         """Return the screen as it is now for rich to print."""
-        return _to_rich(self.lines(now, width))
+        return _to_rich(self.lines(now, width, height))
 
 
 Screen = DiffScreen | TickerScreen

@@ -60,6 +60,17 @@ def test_the_screen_shows_both_tops_the_differences_and_their_last_minutes(scree
     assert "2026-11-22 08:01:00 UTC" in text
 
 
+@pytest.mark.parametrize(
+    ("height", "kept"), [(24, "health"), (20, "health"), (18, "ask - ask"), (12, "ask - ask")]
+)
+def test_a_low_terminal_keeps_the_verdicts_the_tops_and_the_four_differences(screen, height, kept):
+    lines = ["".join(text for text, _ in line) for line in screen.lines(START + SECOND, 80, height)]
+
+    assert len(lines) <= height
+    for words in (f"a  {A}", f"b  {B}", "a         120", "sell a, buy b", "buy a, sell b", "bid - bid", kept):
+        assert any(words in line for line in lines)
+
+
 def test_simulated_prices_are_called_so_and_real_ones_are_not(screen):
     assert "SIMULATED" in render_text(screen, START).splitlines()[0]
     assert "SIMULATED" not in render_text(DiffScreen(Diff([A, B], "pro")), START)

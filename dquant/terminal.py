@@ -1,0 +1,69 @@
+"""A picture on a terminal, drawn anew in its place a few times a second.
+
+It has the terminal's second screen for itself, so that neither a resize nor a key that somebody types leaves
+a trace in it. The terminal is given back as it was, on Ctrl-Z too, and the last picture stays after the end.
+
+rich costs 20 MB and 100 ms, and is imported only where there is a terminal to draw on.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REFRESH_S = 0.25  # at most four times a second, which an eye can follow
+
+
+class Picture:
+    """Enter it in a running loop; ``draw`` shows what is new.
+
+    Args:
+        stream: The terminal; standard output by default.
+
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=stream or sys.stdout)
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
+        self._newest: RenderableType | None = None
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal as it is now."""
+        return self._console.width
+
+    @property
+    def height(self) -> int:
+        """Lines of the terminal as it is now."""
+        return self._console.height
+
+    def draw(self, newest: "RenderableType") -> None:
+        """Show this in place of what is there."""
+        self._newest = newest
+        self._live.update(newest, refresh=True)
+
+    def __enter__(self) -> Self:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, self._suspend)
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTSTP)
+        self._live.stop()
+        if self._newest is not None:
+            self._console.print(self._newest)
+
+    def _suspend(self) -> None:
+        self._live.stop()
+        os.kill(os.getpid(), signal.SIGSTOP)  # goes on from here after `fg`
+        self._live.start(refresh=True)
