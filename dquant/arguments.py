@@ -172,9 +172,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             one.add_argument(
                 "--okex-connects-per-second",
                 type=_at_least(-1, int),
-                default=0,
                 metavar="N",
-                help="new websockets that OKX takes in a second: 3 is the venue's limit (default: no limit)",
+                help="new websockets that OKX takes of an address in a second, 0 is no limit "
+                "(default: 3, and 30 from this machine)",
+            )
+            one.add_argument(
+                "--okex-account-level",
+                choices=("1", "2", "3", "4"),
+                default="2",
+                help="of OKX accounts: 1 spot, 2 futures, 3 multi-currency, 4 portfolio (default: 2)",
+            )
+            one.add_argument(
+                "--okex-vip", action="store_true", help="OKX accounts may listen to fills and the deep books"
             )
     options, more = parser.parse_known_args(argv)
     if options.verb == "monitor":

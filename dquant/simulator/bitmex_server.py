@@ -101,9 +101,15 @@ class BitmexServer:
     # The interface of ``venue``
 
     def connect(
-        self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: str,
+        real_ns: int,
+        headers: Mapping[str, str] | None = None,
+        remote: str = "",
     ) -> BitmexConnection | Refusal:
         """Take a new connection: the welcome first, then what the query string subscribes to."""
+        del remote
         self._see_time(real_ns)
         if self.faults.holds("refuse", real_ns):
             self.counters["refused"] += 1

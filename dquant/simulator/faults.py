@@ -41,6 +41,8 @@ KINDS: dict[str, FaultKind] = {
         FaultKind(
             "crossed", "one book update puts the best bid above the best ask", ("inst_id", "count"), True
         ),
+        FaultKind("one_sided", "okex: one book update takes all bids away", ("inst_id", "count"), True),
+        FaultKind("unchained", "okex: one book update has no prevSeqId", ("inst_id", "count"), True),
         FaultKind("slow", "everything comes `delay_ms` late", ("delay_ms", "conn_id", "duration_s")),
         FaultKind("silent", "half-open: nothing is sent any more, no pong either", ("conn_id", "duration_s")),
         FaultKind("refuse", "new connections and REST are refused", ("duration_s",)),
@@ -59,16 +61,27 @@ KINDS: dict[str, FaultKind] = {
             "overloaded", "503 (okex 50001), nothing was done; bitmex lets cancels through", _REST, True
         ),
         FaultKind("timeout", "okex 50004, bitmex 502; carried out if `done`", (*_REST, "done"), True),
+        FaultKind(
+            "error",
+            "refused with `code` (okex 50026, bitmex HTTP 500), nothing was done",
+            (*_REST, "code"),
+            True,
+        ),
         FaultKind("lost_answer", "cut without an answer; carried out if `done`", (*_REST, "done"), True),
         FaultKind(
             "skew",
             "the venue's clock is `seconds` off (45) where it checks requests",
             ("seconds", "duration_s"),
         ),
+        FaultKind(
+            "push_twice", "okex: order pushes come twice, the second with a later uTime", ("duration_s",)
+        ),
+        FaultKind("end_first", "okex: the end of an order is told before its last fills", ("duration_s",)),
+        FaultKind("revoked", "okex: keys are gone; who used one is hung up on with 4007", ("duration_s",)),
         FaultKind("unlisted", "okex: new contracts are not listed", ("duration_s",)),
     )
 }
-REST_KINDS = ("rate_limited", "overloaded", "timeout", "lost_answer")
+REST_KINDS = ("rate_limited", "overloaded", "timeout", "lost_answer", "error")
 _NUMBERS = {"duration_s", "delay_ms", "seconds", "count"}
 _FLAGS = {"done"}
 _SIGNED = {("skew", "seconds")}
@@ -89,6 +102,7 @@ class Fault:
     seconds: float = 60.0
     method: str | None = None
     path: str | None = None  # what the path ends with
+    code: str = ""  # what ``error`` says
     done: bool = True
 
     def bites(self, inst_id: str | None, conn_id: str | None) -> bool:
@@ -130,6 +144,7 @@ class FaultBoard:
             seconds=float(params.get("seconds", _SECONDS.get(name, 60.0))),
             method=params.get("method"),
             path=params.get("path"),
+            code=params.get("code") or "",
             done=params.get("done", True),
         )
         self._faults.append(fault)

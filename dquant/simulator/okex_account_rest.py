@@ -69,6 +69,8 @@ class AccountRest:
         pos_ids = [one for one in given(query, "posId").split(",") if one]
         if inst_type and inst_type not in ("MARGIN", "SWAP", "FUTURES", "OPTION"):
             raise OkexError("51000", "instType")
+        for inst_id in ids:
+            self._markets.check_fits({**query, "instId": inst_id})
         if len(ids) > _MOST_IDS or len(pos_ids) > _MOST_IDS:
             raise OkexError("50025", "instId", _MOST_IDS)
         rows = []
@@ -237,6 +239,8 @@ class AccountRest:
         if pos_mode not in _MODES:
             raise OkexError("51000", "posMode")
         settings = self._desk.settings[account]
+        if settings.level == "4" and pos_mode != "net_mode":
+            raise OkexError("51041")
         if pos_mode != settings.pos_mode:
             try:
                 self._exchange.set_mode(account, _MODES[pos_mode])
@@ -258,6 +262,8 @@ class AccountRest:
         is_isolated = mode == "isolated"
         if is_isolated and settings.level in ("3", "4"):
             raise OkexError("50072")
+        if settings.level == "4":
+            raise OkexError("51039")
         by_side = is_isolated and settings.pos_mode == "long_short_mode"
         if pos_side not in (("long", "short") if by_side else ("", "net")):
             raise OkexError("51000", "posSide")

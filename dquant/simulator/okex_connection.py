@@ -33,12 +33,15 @@ Subscription = tuple[str, str]  # channel, and what it is of: instrument, index,
 class OkexHost(Protocol):
     """What a connection asks of its venue."""
 
-    keys: KeyRing
     data_before_ack: bool
     push_before_ack: bool
     is_vip: bool
     now_ns: int
     private: OkexPrivate
+
+    @property
+    def keys(self) -> KeyRing:
+        """The keys that may log in now."""
 
     def request_ms(self) -> int:
         """Return the clock that requests' times are held against, ms."""
@@ -51,6 +54,9 @@ class OkexHost(Protocol):
 
     def unsubscribed(self, connection: "OkexConnection", subscription: Subscription) -> None:
         """End a subscription."""
+
+    def fault_code(self, op: str, real_ns: int) -> str | None:
+        """Return the code with which a fault refuses a login or a subscription now."""
 
     def count(self, what: str) -> None:
         """Count something that happened."""
@@ -70,11 +76,15 @@ class OkexConnection:
         kind: ``public``, ``private`` or ``business``: the end of the URL.
         conn_id: Eight hex digits.
         real_ns: Now.
+        is_demo: Of the demo environment.
 
     """
 
-    def __init__(self, host: OkexHost, kind: str, conn_id: str, real_ns: int) -> None:
-        self.kind, self.conn_id = kind, conn_id
+    def __init__(
+        self, host: OkexHost, kind: str, conn_id: str, real_ns: int, *, is_demo: bool = False
+    ) -> None:
+        self.kind, self.conn_id, self.is_demo = kind, conn_id, is_demo
+        self.may_trade = True
         self.close_code: int | None = None
         self.close_reason = ""
         self.is_logged_in = False
@@ -104,7 +114,7 @@ class OkexConnection:
         if not isinstance(request, dict) or not isinstance(request.get("op"), str):
             self._refuse("60012", f"Invalid request: {text}", None)
             return
-        request_id = request.get("id")
+        request_id = None if request.get("id") == "" else request.get("id")
         if request_id is not None and not (isinstance(request_id, str) and _ID.fullmatch(request_id)):
             self._refuse("60033", messages.ERRORS["60033"].format("id"), None)
             return
@@ -119,8 +129,10 @@ class OkexConnection:
             self._refuse("60013", messages.ERRORS["60013"], request_id)
         elif self._is_too_frequent(real_ns):
             self._refuse("60014", messages.ERRORS["60014"], request_id)
+        elif (code := self._host.fault_code(op, real_ns)) is not None:
+            self._refuse(code, messages.ERRORS.get(code, "Operation failed."), request_id)
         elif op == "login":
-            self._login(args[0], request_id, real_ns)
+            self._login(args, request_id, real_ns)
         else:
             self._host.count(op)
             for arg in args:
@@ -179,6 +191,9 @@ class OkexConnection:
             self._refuse("60013", messages.ERRORS["60013"], request_id)
             return
         channel: str = arg["channel"]
+        if not channel:
+            self._refuse("60027", messages.ERRORS["60027"].format("channel"), request_id)
+            return
         refusal = "64000" if arg.get("uly") else self._refusal(channel)
         if refusal is not None:
             self._refuse(refusal, messages.ERRORS[refusal], request_id)
@@ -196,6 +211,11 @@ class OkexConnection:
             self._change_private(op, subscription, arg, text, real_ns)
             return
         if op == "subscribe":
+            rival = self._rival(subscription)
+            if rival is not None:
+                both = channel if rival == "books-l2-tbt" else rival
+                self._refuse("64004", messages.ERRORS["64004"].format(both, subscription[1]), request_id)
+                return
             self.subscribed[subscription] = arg
             if not self._host.data_before_ack:
                 self.push(text, real_ns)
@@ -242,6 +262,8 @@ class OkexConnection:
         else:
             in_us = self._host.now_ns // 1_000
             try:
+                if not self.may_trade:
+                    raise OkexError("50120")
                 answer = self._host.operate(
                     self.account, op, request.get("args"), request.get("expTime"), real_ns
                 )
@@ -282,24 +304,39 @@ class OkexConnection:
         """Return the code with which this URL or login refuses a channel as such."""
         if self.kind == "business" and channel in messages.PUBLIC_CHANNELS | messages.PRIVATE_CHANNELS:
             return "64002"
+        if self.kind == "private" and channel in messages.BUSINESS_CHANNELS:
+            return "64001"
         owned = {"private": messages.PRIVATE_CHANNELS, "business": messages.ALGO_CHANNELS}
         if channel in owned.get(self.kind, ()) and not self.is_logged_in:
             return "60011"
         if self.kind == "private" and channel == "fills" and not self._host.is_vip:
             return "64003"
-        if self.kind == "public" and channel in messages.TIER_CHANNELS:
+        if self.kind == "public" and channel in messages.TIER_CHANNELS and not self._host.is_vip:
             return "64003" if self.is_logged_in else "60011"
-        return None
+        return "60011" if channel in messages.TIER_CHANNELS and not self.is_logged_in else None
 
-    def _login(self, arg: Any, request_id: str | None, real_ns: int) -> None:
+    def _rival(self, subscription: Subscription) -> str | None:
+        """Return the book of one instrument that may not be listened to beside this one."""
+        channel, name = subscription
+        rivals = ("books", "books50-l2-tbt") if channel == "books-l2-tbt" else ("books-l2-tbt",)
+        if channel not in messages.TIER_CHANNELS | {"books"}:
+            return None
+        return next((rival for rival in rivals if (rival, name) in self.subscribed), None)
+
+    def _login(self, args: list[Any], request_id: str | None, real_ns: int) -> None:
         try:
             if self.is_logged_in:
                 raise LoginRejected("60031")
-            secrets = check_login(arg, self._host.keys, self._host.request_ms())
+            named = {name for arg in args if isinstance(arg, dict) for name in arg}
+            if named >= {"apiKey", "token"}:
+                raise LoginRejected("60026")
+            now_ms = self._host.request_ms()
+            secrets = check_login(args[0], self._host.keys, now_ms, is_demo=self.is_demo)
         except LoginRejected as exc:
-            self._refuse(exc.code, messages.ERRORS[exc.code], request_id)
+            self._refuse(exc.code, messages.ERRORS[exc.code].format(exc.param), request_id)
             return
         self.is_logged_in, self.account = True, secrets.account
+        self.may_trade = secrets.may_trade
         frame = {"event": "login", "code": "0", "msg": "", "connId": self.conn_id}
         self.push(messages.dump(frame if request_id is None else {"id": request_id, **frame}), real_ns)
 

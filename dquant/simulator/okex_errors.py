@@ -14,6 +14,7 @@ WORDS = {
     "50002": "JSON syntax error",
     "50004": "API endpoint request timeout. (does not mean that the request was successful or failed, "
     "please check the request result).",
+    "50005": "API endpoint is inaccessible",
     "50006": 'Invalid Content-Type. Please use "application/JSON".',
     "50011": "Rate limit reached. Please refer to API documentation and throttle requests accordingly.",
     "50013": "Systems are busy. Please try again later.",
@@ -27,7 +28,9 @@ WORDS = {
     "Please adjust the expTime and try again.",
     "50037": "Order expired.",
     "50061": "You've reached the maximum order rate limit for this account.",
+    "50038": "This feature is unavailable in demo trading",
     "50072": "Isolated margin is not supported in multi-currency margin and portfolio margin mode.",
+    "50100": "API frozen, please contact customer service.",
     "50101": "APIKey does not match current environment.",
     "50102": "Timestamp request expired",
     "50103": 'Request header "OK-ACCESS-KEY" cannot be empty.',
@@ -35,12 +38,14 @@ WORDS = {
     "50105": 'Request header "OK-ACCESS-PASSPHRASE" incorrect.',
     "50106": 'Request header "OK-ACCESS-SIGN" cannot be empty.',
     "50107": 'Request header "OK-ACCESS-TIMESTAMP" cannot be empty.',
+    "50110": "Your IP {0} is not included in your API key's IP whitelist.",
     "50111": "Invalid OK-ACCESS-KEY.",
     "50112": "Invalid OK-ACCESS-TIMESTAMP.",
     "50113": "Invalid signature.",
     "50114": "Invalid authorization.",
     "50115": "Invalid request method.",
     "50119": "API key doesn't exist",
+    "50120": "This API key doesn't have permission to use this function",
     # The venue writes 51000 of an order with these blanks (recorded).
     "51000": "Parameter {0}  error ",
     "51001": "Instrument ID, Instrument ID code, or Spread ID doesn't exist.",
@@ -60,6 +65,10 @@ WORDS = {
     "51027": "Contract expired.",
     "51028": "Contract under delivery.",
     "51029": "Contract is being settled.",
+    "51030": "Funding fee is being settled. Please try again later.",
+    "51039": "Leverage cannot be adjusted for the cross positions of Expiry Futures and Perpetual Futures "
+    "under the PM account.",
+    "51041": "Portfolio margin account only supports net mode.",
     "51071": "You've reached the maximum limit for tag level cancel all after timers.",
     "51101": "Order failed, the sz of the current order can’t be more than {0} (contracts).",
     "51102": "Order failed, the number of pending orders for this instId can’t be more than {0} (orders)",
@@ -113,9 +122,15 @@ _STATUS = {
     "50001": 503,
     "50026": 500,
     "50115": 405,
+    "50005": 410,
     "50119": UNAUTHORIZED,
     "51149": 500,
 }
+
+
+def refusal(code: str) -> "OkexError":
+    """Return a refusal by any code, whatever stands in the gaps of its words."""
+    return OkexError(code, message=WORDS.get(code, "Operation failed.").format("?", "?"))
 
 
 class OkexError(Exception):
@@ -137,3 +152,10 @@ class OkexError(Exception):
         self.message = WORDS[code].format(*params) if message is None else message
         self.status = status or _STATUS.get(code, 200)
         super().__init__(f"{code}: {self.message}")
+
+    def envelope(self) -> dict[str, object]:
+        """Return the body of an answer; one about the headers comes without ``data``."""
+        frame: dict[str, object] = {"code": self.code, "data": [], "msg": self.message}
+        if self.status == UNAUTHORIZED:
+            del frame["data"]
+        return frame

@@ -3,9 +3,8 @@
 In: virtual time and which channels somebody listens to (``channels``). Out: ``(channel, frame text)`` pairs
 in the order the venue sends them, one text for all listeners. Written from the fact sheet, section 5.
 
-``books`` shows the best 400 levels a side. What clients were shown last is kept as ``_shown``: an update
-is the difference to it, so a level that leaves the window is deleted and one that enters it is sent. One
-``seqId`` line, the flow's own sequence, is shared by books, bbo-tbt and trades.
+Incremental books are ``okex_chain``'s. One ``seqId`` line, the flow's own sequence, is shared by them,
+bbo-tbt and trades.
 """
 
 from collections.abc import Callable
@@ -16,17 +15,18 @@ from dquant.simulator import okex_data as data
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import FlowMarket
 from dquant.simulator.flow_book import ASK, BID, Tap
+from dquant.simulator.okex_chain import CHAINS, BookChain, SequenceLine
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_messages import (
     BOOK_CHANNELS,
+    TIER_CHANNELS,
     Levels,
-    books_push,
     level_rows,
     push,
     small_book_push,
 )
 
-WINDOW = 400  # levels a side of ``books``
+_ALL_BOOKS = BOOK_CHANNELS | TIER_CHANNELS
 _BOOK_CADENCE_NS = 100 * NS_PER_MS
 _BBO_CADENCE_NS = 10 * NS_PER_MS
 _IDLE_NS = 60 * NS_PER_S
@@ -60,13 +60,8 @@ class InstrumentFeed:
         self._faults = faults
         self._inst_id = listing.inst_id
         self._tap: Tap | None = None
-        self._seq_shift = 0  # what a sequence reset took off the flow's own numbers
-        self._shown: tuple[Levels, Levels] = ({}, {})  # bids, asks as the listeners of books have them
-        self._shown_seq = 0
-        self._shown_ms = 0
-        self._books_revision = -1
-        self._books_slot = 0
-        self._books_sent_ns = 0
+        self._line = SequenceLine(market)
+        self._chains: dict[str, BookChain] = {}  # those with listeners
         self._small_slot: dict[str, int] = {}
         self._small_shown: dict[str, Any] = {}
         self._small_sent_ns: dict[str, int] = {}
@@ -76,7 +71,7 @@ class InstrumentFeed:
     @property
     def seq_id(self) -> int:
         """The venue's sequence number of the book as it is now."""
-        return self.market.book.sequence - self._seq_shift
+        return self._line.seq_id
 
     def is_frozen(self, real_ns: int) -> bool:
         """Return whether the book is kept silent on purpose."""
@@ -90,8 +85,9 @@ class InstrumentFeed:
             return
         self.channels.add(channel)
         # What the first listener is about to be shown counts as said, see ``first_push``.
-        if channel == "books":
-            self._show_window(now_ns)
+        if channel in CHAINS:
+            chain = self._chains[channel] = BookChain(channel, self._line, self._faults)
+            chain.begin(now_ns)
         elif channel in _SMALL:
             self._small_slot[channel] = now_ns // _SMALL[channel]
             self._small_sent_ns[channel] = now_ns
@@ -109,6 +105,7 @@ class InstrumentFeed:
     def forget(self, channel: str) -> None:
         """Note that a channel has no listener any more."""
         self.channels.discard(channel)
+        self._chains.pop(channel, None)
         if self._tap is not None and not self.channels & {"trades", "trades-all", "tickers"}:
             self.market.book.close_tap(self._tap)
             self._tap = None
@@ -118,17 +115,8 @@ class InstrumentFeed:
 
         It changes nothing: what the others were shown last stays what they are told the next change of.
         """
-        if channel == "books":
-            bids, asks = self._shown
-            sides = self._rows(asks), self._rows(bids)
-            return books_push(
-                self._inst_id,
-                "snapshot",
-                *sides,
-                ts_ms=self._shown_ms,
-                seq_id=self._shown_seq,
-                prev_seq_id=-1,
-            )
+        if channel in self._chains:
+            return self._chains[channel].snapshot()
         if channel in BOOK_CHANNELS:
             return self._small_book(channel, now_ns, *self._small_levels(channel))
         arg = {"channel": channel, "instId": self._inst_id}
@@ -145,12 +133,13 @@ class InstrumentFeed:
         if not self.channels:
             return pushes
         had_trades = self._publish_trades(pushes)
-        if self.channels & BOOK_CHANNELS and not self.is_frozen(real_ns):
-            # The order within one connection is fixed: bbo-tbt, books, books5.
+        if self.channels & _ALL_BOOKS and not self.is_frozen(real_ns):
+            # The order within one connection is fixed: bbo-tbt, books-l2-tbt, books50-l2-tbt, books, books5.
             if "bbo-tbt" in self.channels:
                 self._publish_small("bbo-tbt", now_ns, pushes)
-            if "books" in self.channels:
-                self._publish_books(now_ns, pushes)
+            for channel in CHAINS:
+                if channel in self._chains:
+                    pushes.extend((channel, text) for text in self._chains[channel].publish(now_ns))
             if "books5" in self.channels:
                 self._publish_small("books5", now_ns, pushes)
         if "tickers" in self.channels:
@@ -167,7 +156,7 @@ class InstrumentFeed:
         for item in trades:
             if "trades" in self.channels:
                 arg = {"channel": "trades", "instId": self._inst_id}
-                row = data.trade(self.market, item, item.sequence - self._seq_shift)
+                row = data.trade(self.market, item, item.sequence - self._line.shift)
                 pushes.append(("trades", push(arg, row)))
             if "trades-all" in self.channels:
                 arg = {"channel": "trades-all", "instId": self._inst_id}
@@ -175,70 +164,6 @@ class InstrumentFeed:
                     ("trades-all", push(arg, fill)) for fill in data.single_fills(self.market, item)
                 )
         return bool(trades)
-
-    def _publish_books(self, now_ns: int, pushes: list[Push]) -> None:
-        slot = now_ns // _BOOK_CADENCE_NS
-        if slot == self._books_slot:
-            return
-        self._books_slot = slot
-        ts_ms = slot * (_BOOK_CADENCE_NS // NS_PER_MS)
-        if self._faults.take("idle", self._inst_id) is not None:
-            pushes.append(("books", self._idle_frame(ts_ms)))
-        if self.market.book.revision == self._books_revision:
-            if now_ns - self._books_sent_ns >= _IDLE_NS:
-                self._books_sent_ns = now_ns
-                pushes.append(("books", self._idle_frame(ts_ms)))
-            return
-        text = self._update(ts_ms)
-        if text is None:
-            return
-        self._books_sent_ns = now_ns
-        if self._faults.take("gap", self._inst_id) is not None:
-            return  # the chain has moved on, the frame is lost
-        pushes.append(("books", text))
-        if self._faults.take("duplicate", self._inst_id) is not None:
-            pushes.append(("books", text))
-
-    def _update(self, ts_ms: int) -> str | None:
-        """Return the frame that brings the listeners up to date, or None where they are."""
-        book = self.market.book
-        self._books_revision = book.revision
-        bids, asks = book.top(BID, WINDOW), book.top(ASK, WINDOW)
-        bid_rows, ask_rows = _difference(self._shown[0], bids, True), _difference(self._shown[1], asks, False)
-        if not bid_rows and not ask_rows:
-            return None
-        if self._faults.take("crossed", self._inst_id) is not None and book.best_ask is not None:
-            # A bid above the best ask; it is taken back by the next update, like any level that went.
-            tick = book.best_ask + 5
-            bids = {tick: (1, 1), **bids}
-            bid_rows.insert(0, (tick, (1, 1)))
-            self._books_revision = -1
-        if self._faults.take("reset", self._inst_id) is not None and self._shown_seq > 1:
-            self._seq_shift = book.sequence - max(1, self._shown_seq // 1000)
-        previous, self._shown_seq = self._shown_seq, self.seq_id
-        self._shown, self._shown_ms = (bids, asks), ts_ms
-        tick_step, lot_step = self.market.tick, self.market.lot
-        return books_push(
-            self._inst_id,
-            "update",
-            level_rows(ask_rows, tick_step, lot_step),
-            level_rows(bid_rows, tick_step, lot_step),
-            ts_ms=ts_ms,
-            seq_id=self._shown_seq,
-            prev_seq_id=previous,
-        )
-
-    def _idle_frame(self, ts_ms: int) -> str:
-        seq = self._shown_seq
-        return books_push(self._inst_id, "update", "[]", "[]", ts_ms=ts_ms, seq_id=seq, prev_seq_id=seq)
-
-    def _show_window(self, now_ns: int) -> None:
-        """Begin a chain: what the first listener is shown is the book as it is."""
-        book = self.market.book
-        self._shown = book.top(BID, WINDOW), book.top(ASK, WINDOW)
-        self._shown_seq, self._shown_ms = self.seq_id, now_ns // NS_PER_MS
-        self._books_revision = book.revision
-        self._books_slot, self._books_sent_ns = now_ns // _BOOK_CADENCE_NS, now_ns
 
     def _publish_small(self, channel: str, now_ns: int, pushes: list[Push]) -> None:
         slot = now_ns // _SMALL[channel]
@@ -310,12 +235,3 @@ class InstrumentFeed:
 
 def _without_ts(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "ts"}
-
-
-def _difference(old: Levels, new: Levels, descending: bool) -> list[tuple[int, tuple[int, int]]]:
-    """Return what makes ``new`` of ``old``: changed and new levels, and ``(0, 0)`` for those that went."""
-    if old == new:
-        return []
-    rows = [*new.items() - old.items(), *((tick, (0, 0)) for tick in old.keys() - new.keys())]
-    rows.sort(reverse=descending)
-    return rows

@@ -94,6 +94,10 @@ class RateLimiter:
         """Count new and amended orders of an account over all instruments."""
         return self._over("orders of", account, real_ns, orders, NEW_ORDERS_PER_WINDOW, _WINDOW_NS)
 
+    def is_too_many_connections(self, address: str, real_ns: int, most: int) -> bool:
+        """Count a new connection from an address; so many may be opened in a second."""
+        return self._over("connections of", address, real_ns, 1, most, NS_PER_S)
+
     def _over(self, bucket: str, key: str, real_ns: int, weight: int, most: int, window_ns: int) -> bool:
         name = bucket, key
         asked = self._asked.get(name)

@@ -21,6 +21,8 @@ from dquant.simulator.venue import RestRequest
 
 _WINDOW_MS = 30_000
 _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+# What a key looks like: another text is none at all, one like it is nobody's.
+_KEY = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
 
 
@@ -32,16 +34,19 @@ class Secrets:
     secret: str = field(repr=False)
     passphrase: str = field(default="", repr=False)
     account: str = "main"
+    is_demo_only: bool = False  # of the demo environment; others are of both here
+    may_trade: bool = True
+    refusal: str = ""  # the code that it always gets: 50100 (frozen), 50110 (bound to another address)
 
 
 KeyRing = Mapping[str, Secrets]  # by API key
 
 
 class LoginRejected(Exception):
-    """Carries the venue's error code."""
+    """Carries the venue's error code, and what stands in the gap of its words."""
 
-    def __init__(self, code: str) -> None:
-        self.code = code
+    def __init__(self, code: str, param: str = "") -> None:
+        self.code, self.param = code, param
         super().__init__(code)
 
 
@@ -51,8 +56,8 @@ def sign(secret: str, text: str | bytes) -> str:
     return base64.b64encode(hmac.new(secret.encode(), data, hashlib.sha256).digest()).decode()
 
 
-def check_login(arg: Any, keys: KeyRing, now_ms: int) -> Secrets:
-    """Check the one element of a login's ``args``; return whose it is.
+def check_login(arg: Any, keys: KeyRing, now_ms: int, *, is_demo: bool = False) -> Secrets:
+    """Check the one element of a login's ``args``, in production or demo; return whose it is.
 
     Raises:
         LoginRejected: It is nobody's, or not now.
@@ -60,10 +65,14 @@ def check_login(arg: Any, keys: KeyRing, now_ms: int) -> Secrets:
     """
     if not isinstance(arg, dict):
         raise LoginRejected("60013")
+    for name in ("apiKey", "passphrase", "timestamp", "sign"):
+        if arg.get(name) == "":
+            raise LoginRejected("60027", name)
     api_key = arg.get("apiKey")
     secrets = keys.get(api_key) if isinstance(api_key, str) else None
-    if secrets is None:
-        raise LoginRejected("60005")
+    if secrets is None or (secrets.is_demo_only and not is_demo):
+        is_key = isinstance(api_key, str) and (secrets is not None or _KEY.fullmatch(api_key))
+        raise LoginRejected("60032" if is_key else "60005")
     if arg.get("passphrase") != secrets.passphrase:
         raise LoginRejected("60024")
     timestamp = arg.get("timestamp")
@@ -78,6 +87,8 @@ def check_login(arg: Any, keys: KeyRing, now_ms: int) -> Secrets:
     given = arg.get("sign")
     if not isinstance(given, str) or not _equal(given, expected):
         raise LoginRejected("60007")
+    if secrets.refusal:
+        raise LoginRejected("60009")
     return secrets
 
 
@@ -85,7 +96,7 @@ def check_request(request: RestRequest, keys: KeyRing, now_ms: int) -> Secrets:
     """Check the four headers of a private request; return whose it is.
 
     Raises:
-        OkexError: 50103 to 50107, 50102 and 50111 to 50113 with HTTP 401, 50006.
+        OkexError: 50100 to 50114 and 50119 with HTTP 401, 50006, 50120.
 
     """
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -93,10 +104,13 @@ def check_request(request: RestRequest, keys: KeyRing, now_ms: int) -> Secrets:
     for name, code in (("key", "50103"), ("passphrase", "50104"), ("sign", "50106"), ("timestamp", "50107")):
         given[name] = headers.get(f"ok-access-{name}", "")
         if not given[name]:
-            raise OkexError(code)
+            has_token = name == "key" and "authorization" in headers
+            raise OkexError("50114" if has_token else code)
     secrets = keys.get(given["key"])
     if secrets is None:
-        raise OkexError("50111")
+        raise OkexError("50119" if _KEY.fullmatch(given["key"]) else "50111")
+    if secrets.is_demo_only and headers.get("x-simulated-trading") != "1":
+        raise OkexError("50101")
     asked_ms = _time_ms(given["timestamp"])
     if abs(asked_ms - now_ms) > _WINDOW_MS:
         raise OkexError("50102")
@@ -106,6 +120,10 @@ def check_request(request: RestRequest, keys: KeyRing, now_ms: int) -> Secrets:
         raise OkexError("50113")
     if not _equal(given["passphrase"], secrets.passphrase):
         raise OkexError("50105")
+    if secrets.refusal:
+        raise OkexError(secrets.refusal, request.remote)
+    if request.method == "POST" and not secrets.may_trade:
+        raise OkexError("50120")
     kind = headers.get("content-type", "application/json")
     if request.method == "POST" and "json" not in kind.lower():
         raise OkexError("50006")

@@ -6,6 +6,7 @@ sections 6, 8.2 and 11). Names and steps of the last ``_ROWS_LIMIT`` instruments
 """
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -32,6 +33,22 @@ Row = dict[str, Any]
 def demo_code(listing: Listing) -> int:
     """Return the instIdCode of an instrument in the demo environment."""
     return listing.code + _DEMO_SHIFT
+
+
+def check_fits(listing: Listing, query: Mapping[str, str]) -> None:
+    """Look whether an instrument is of the type and family that a query names.
+
+    Raises:
+        OkexError: 51015 or 51002.
+
+    """
+    inst_type = query.get("instType", "")
+    if inst_type not in ("", listing.inst_type) and (inst_type, listing.inst_type) != ("MARGIN", "SPOT"):
+        raise OkexError("51015")
+    if query.get("instFamily", "") not in ("", listing.family):
+        raise OkexError("51002")
+    if query.get("uly", "") not in ("", listing.underlying):
+        raise OkexError("51002")
 
 
 class MarketsHost(Protocol):
@@ -142,16 +159,30 @@ class OkexMarkets:
             OkexError: 50014, 51000 or 51001.
 
         """
-        if by_code or (arg.get("instIdCode") is not None and not arg.get("instId")):
-            code = text(arg, "instIdCode")
+        code = text(arg, "instIdCode")
+        coded = self._by_code.get(int(code)) if _CODE.fullmatch(code) else None
+        if by_code or (code and not arg.get("instId")):
             if not code:
                 raise OkexError("50014", "instIdCode")
-            listing = self._by_code.get(int(code)) if _CODE.fullmatch(code) else None
+            listing = coded
         else:
             listing = self._host.listings.get(required(arg, "instId"))
+            if code and coded is not listing:
+                raise OkexError("50016", "instIdCode", "instId")
         if listing is None:
             raise OkexError("51001")
         return listing
+
+    def check_fits(self, query: Mapping[str, str]) -> None:
+        """Look whether the instrument that a query names is of the type and family it names too.
+
+        Raises:
+            OkexError: 51015 or 51002.
+
+        """
+        listing = self._host.listings.get(query.get("instId", ""))
+        if listing is not None:
+            check_fits(listing, query)
 
     def limit_ticks(self, listing: Listing) -> tuple[int, int]:
         """Return the highest buy and the lowest sell price allowed now, in ticks."""

@@ -11,7 +11,7 @@ from typing import Any
 from dquant.simulator.okex_bars import BARS
 from dquant.simulator.units import Step
 
-# Channels by URL, fact sheet section 1. The two deep ones need a login and a fee tier that nobody here has.
+# Channels by URL, fact sheet section 1. The two deep ones need a login and a fee tier.
 BOOK_CHANNELS = frozenset({"books", "books5", "bbo-tbt"})
 TIER_CHANNELS = frozenset({"books-l2-tbt", "books50-l2-tbt"})
 MARKET_CHANNELS = BOOK_CHANNELS | {"tickers", "trades", "mark-price", "price-limit"}
@@ -55,14 +55,20 @@ ERRORS = {
     "60019": "Invalid op: {0}",
     "60024": "Wrong passphrase",
     "60027": "Parameter {0} can not be empty.",
+    "60026": "Batch login by APIKey and token simultaneously is not supported.",
     "60028": "The current operation is not supported by this URL. "
     "Please use the correct URL for the operation.",
     "60031": "The WebSocket endpoint does not allow multiple or repeated logins.",
+    "60032": "API key doesn't exist.",
     "60033": "Parameter {0} error",
+    "63999": "Login failed due to internal error. Please try again later.",
     "64000": "Subscription parameter uly is unavailable anymore, please replace uly with instFamily.",
+    "64001": 'This channel has been migrated to the "/business" URL. Please subscribe using the new URL.',
     "64002": 'This channel is not supported by "/business" URL. Please use "/private" channel(for private '
     'channels), or "/public" channel(for public channels).',
     "64003": "Your trading fee tier doesn't meet the requirement to access this channel",
+    "64004": "Subscribe to both {0} and books-l2-tbt for {1} is not allowed. Unsubscribe books-l2-tbt first.",
+    "64007": "Operation failed due to internal error. Please try again later.",
 }
 NOTICE_TEXT = "The connection will soon be closed for a service upgrade. Please reconnect."
 
@@ -114,11 +120,19 @@ def level_rows(levels: Iterable[tuple[int, tuple[int, int]]], tick: Step, lot: S
 
 
 def books_push(
-    inst_id: str, action: str, asks: str, bids: str, *, ts_ms: int, seq_id: int, prev_seq_id: int
+    channel: str,
+    inst_id: str,
+    action: str,
+    asks: str,
+    bids: str,
+    *,
+    ts_ms: int,
+    seq_id: int,
+    prev_seq_id: int,
 ) -> str:
-    """Return one frame of ``books``; sides are the text of ``level_rows``."""
+    """Return one frame of an incremental book; sides are the text of ``level_rows``."""
     return (
-        f'{{"arg":{{"channel":"books","instId":"{inst_id}"}},"action":"{action}","data":[{{"asks":{asks},'
+        f'{{"arg":{{"channel":"{channel}","instId":"{inst_id}"}},"action":"{action}","data":[{{"asks":{asks},'
         f'"bids":{bids},"ts":"{ts_ms}","checksum":0,"seqId":{seq_id},"prevSeqId":{prev_seq_id}}}]}}'
     )
 

@@ -25,6 +25,7 @@ from dquant.simulator.exchange_events import (
     PositionChanged,
     PositionView,
 )
+from dquant.simulator.faults import FaultBoard
 from dquant.simulator.okex_account import (
     EVENT_TYPES,
     account_row,
@@ -113,14 +114,15 @@ class OkexPrivate:
     Args:
         desk: Trading, which knows instruments and accounts.
         options: How pushes differ from the usual.
+        faults: What is broken on purpose.
 
     """
 
-    def __init__(self, desk: OkexDesk, options: PushOptions | None = None) -> None:
+    def __init__(self, desk: OkexDesk, options: PushOptions, faults: FaultBoard) -> None:
         self.bills, self.closed = Bills(desk), ClosedPositions(desk)
         self._desk, self._exchange = desk, desk.exchange
         self._markets = desk.markets
-        self._options = options or PushOptions()
+        self._options, self._faults = options, faults
         self._subscribed: dict[tuple[str, str], dict[tuple[str, str], PrivateSubscription]] = {}
         self._dirty: dict[str, tuple[int, set[str]]] = {}  # account: when to tell, which coins
         self._trade_ids: dict[tuple[str, int], str] = {}  # last trade of a position of an account
@@ -210,7 +212,7 @@ class OkexPrivate:
 
     def _tell(self, account: str, events: list[Event], real_ns: int, killed: set[int]) -> None:
         """Push the events of one account: orders, then positions and money."""
-        if self._options.terminal_first:
+        if self._options.terminal_first or self._faults.holds("end_first", real_ns):
             events = sorted(events, key=lambda event: not isinstance(event, OrderCancelled))
         refused = {
             event.order.order_id
@@ -318,7 +320,7 @@ class OkexPrivate:
             cancel_source=self._desk.cancel_sources.get((view.account, view.order_id), ""),
         )
         self._send(entries, [row], real_ns)
-        if self._options.repeats_orders:
+        if self._options.repeats_orders or self._faults.holds("push_twice", real_ns):
             self._send(entries, [{**row, "uTime": str(int(row["uTime"]) + 3)}], real_ns)
 
     def _push_trade(self, account: str, event: OrderFilled, real_ns: int) -> None:

@@ -139,11 +139,13 @@ class OkexPrivateRest:
         return self._rows([view], self._last_fills(account, {view.order_id}))
 
     def _pending(self, account: str, query: Query) -> Rows:
+        self._markets.check_fits(query)
         views = [view for view in self._exchange.open_orders(account) if self._matches(view, query)]
         return self._page(account, views, query)
 
     def _history(self, account: str, query: Query, days: int) -> Rows:
         one_of(query, "instType", INST_TYPES)
+        self._markets.check_fits(query)
         since_ns = self._markets.now_ns - days * _DAY_NS
         views = [
             view
@@ -199,6 +201,7 @@ class OkexPrivateRest:
         order_id = order_id_of(query["ordId"]) if query.get("ordId") else None
         if query.get("instType"):
             one_of(query, "instType", INST_TYPES)
+        self._markets.check_fits(query)
         found = []
         for fill in reversed(self._exchange.fills(account)):
             rows = self._markets.rows(fill.symbol)

@@ -76,7 +76,7 @@ def parse_order(arg: dict[str, Any], listing: Listing, pos_mode: str, account_le
     """Read the parameters of a new order.
 
     Raises:
-        OkexError: 50014, 50072, 51000, 51010, 51020, 51021, 51101, 51121, 51202 or 54036.
+        OkexError: 50014, 50024, 50072, 51000, 51005, 51010, 51020, 51021, 51101, 51121, 51202 or 54036.
 
     """
     if listing.state == "preopen":
@@ -101,6 +101,8 @@ def parse_order(arg: dict[str, Any], listing: Listing, pos_mode: str, account_le
         raise OkexError("51000", "stpMode")
     if stp_mode == "cancel_both" and ord_type == "fok":
         raise OkexError("54036")
+    if text(arg, "px") and (text(arg, "pxUsd") or text(arg, "pxVol")):
+        raise OkexError("50024", "px", "pxUsd")
     if arg.get("attachAlgoOrds"):
         raise OkexError("51000", "attachAlgoOrds")
     tgt_ccy = text(arg, "tgtCcy")
@@ -112,7 +114,7 @@ def parse_order(arg: dict[str, Any], listing: Listing, pos_mode: str, account_le
         tgt_ccy = ""  # it has no meaning elsewhere
     size = required(arg, "sz")
     by_quote = tgt_ccy == "quote_ccy"
-    return NewOrder(
+    new = NewOrder(
         listing=listing,
         side=SIDES[side],
         pos_side=pos_side,
@@ -130,6 +132,9 @@ def parse_order(arg: dict[str, Any], listing: Listing, pos_mode: str, account_le
         is_reduce_only=flag(arg, "reduceOnly") and pos_mode == "net_mode" and not is_spot,
         may_clamp=_px_amend_type(arg),
     )
+    if is_spot:
+        _check_amount(new)
+    return new
 
 
 def parse_amend(arg: dict[str, Any], listing: Listing) -> Amendment:
@@ -240,6 +245,17 @@ def ticks_of(price: str, listing: Listing, name: str) -> int:
     if ticks != int(ticks):
         raise OkexError("51000", name)
     return int(ticks)
+
+
+def _check_amount(new: NewOrder) -> None:
+    """Refuse a spot order that is worth too much; its quote currency counts as USD."""
+    row = new.listing.row
+    if new.quote_amount is not None and new.quote_amount > Decimal(row["maxMktAmt"]):
+        raise OkexError("51202")
+    if new.ticks is not None:
+        worth = new.ticks * Decimal(row["tickSz"]) * new.lots * Decimal(row["lotSz"])
+        if worth > Decimal(row["maxLmtAmt"]):
+            raise OkexError("51005")
 
 
 def _positive(value: str, name: str) -> Decimal:

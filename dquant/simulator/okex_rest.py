@@ -16,6 +16,7 @@ from dquant.simulator.okex_candles import Candles
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing
+from dquant.simulator.okex_markets import check_fits
 from dquant.simulator.okex_messages import dump
 from dquant.simulator.okex_settlements import Settlements
 from dquant.simulator.units import ms_text
@@ -128,8 +129,18 @@ class OkexRest:
             if _matches(feed.listing, {**query, "instType": "SPOT" if inst_type == "MARGIN" else inst_type})
         ]
         if not feeds and query.get("instId"):
-            raise RestError("51001", _NO_INSTRUMENT)
+            raise self._unfit(query)
         return feeds
+
+    def _unfit(self, query: Query) -> OkexError:
+        """Return why a query finds no instrument: there is none of that name, or it is another one."""
+        listing = self._host.listings.get(query.get("instId", ""))
+        try:
+            if listing is not None:
+                check_fits(listing, query)
+        except OkexError as exc:
+            return exc
+        return RestError("51001", _NO_INSTRUMENT)
 
     # Endpoints
 
@@ -142,7 +153,7 @@ class OkexRest:
         _type(query)
         found = [listing for listing in self._host.listings.values() if _matches(listing, query)]
         if not found and query.get("instId"):
-            raise RestError("51001", _NO_INSTRUMENT)
+            raise self._unfit(query)
         return [self._host.row(listing) for listing in found]
 
     def _ticker(self, query: Query, now_ns: int) -> Rows:

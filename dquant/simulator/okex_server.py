@@ -6,6 +6,7 @@ that of ``okex_trade``, ``okex_private`` and ``okex_private_rest``. Written from
 11 and 14.
 """
 
+import ipaddress
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from dquant.simulator.okex_account import AccountSettings
 from dquant.simulator.okex_candles import CandlePushes, Candles
 from dquant.simulator.okex_connection import OkexConnection, Subscription
 from dquant.simulator.okex_contracts import COINS, FUNDS
-from dquant.simulator.okex_errors import OkexError
+from dquant.simulator.okex_errors import OkexError, refusal
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import Listing, next_change_ns, universe
 from dquant.simulator.okex_login import KeyRing, Secrets, check_request
@@ -54,6 +55,7 @@ from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest
 _WS_PATHS = {f"/ws/v5/{kind}": kind for kind in ("public", "private", "business")}
 _FIRST_UID = 447_058_923_436_195
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
+_CONNECTIONS, _LOCAL_CLIENTS = 3, 10  # new ones in a second; section 2.5
 _FAULT_CODES = {"rate_limited": "50011", "overloaded": "50001", "timeout": "50004"}
 # REST says these of an instrument, the instruments channel does not (docs page of 2026-06-27).
 _REST_ONLY = frozenset(
@@ -70,9 +72,9 @@ class OkexOptions:
     Args:
         has_alias: False leaves ``alias`` out of the instruments, as the venue announced.
         data_before_ack: The first push comes before the ack of its subscription.
-        connections_per_second: More are refused; 0 is no limit.
+        connections_per_second: More from one address are refused; 0 is no limit, None ``_usual_connections``.
         push_before_ack: What an order sets off is pushed before its operation is answered.
-        is_vip: The fills channel is open.
+        is_vip: The fills channel and the deep books are open.
         limit_status: HTTP status of 50011: 429 or 200.
         account_level: acctLv of new accounts: 1 spot, 2 futures, 3 multi-currency.
         trade: How trading differs.
@@ -82,7 +84,7 @@ class OkexOptions:
 
     has_alias: bool = True
     data_before_ack: bool = False
-    connections_per_second: int = 0
+    connections_per_second: int | None = None
     push_before_ack: bool = False
     is_vip: bool = False
     limit_status: int = 429
@@ -108,7 +110,7 @@ class OkexServer:
         self, flow: Flow, secrets: Secrets | Sequence[Secrets], options: OkexOptions | None = None
     ) -> None:
         all_secrets = [secrets] if isinstance(secrets, Secrets) else list(secrets)
-        self.keys: KeyRing = {one.api_key: one for one in all_secrets}
+        self._all_keys: KeyRing = {one.api_key: one for one in all_secrets}
         self.options = options or OkexOptions()
         self.data_before_ack = self.options.data_before_ack
         self.push_before_ack, self.is_vip = self.options.push_before_ack, self.options.is_vip
@@ -123,7 +125,6 @@ class OkexServer:
             index_id: self.index(index_id) for index_id in ("BTC-USD", "BTC-USDT", "ETH-USD")
         }
         self._connections: dict[str, OkexConnection] = {}
-        self._connected_ns: list[int] = []
         self._listeners: dict[Subscription, dict[str, OkexConnection]] = {}
         # First pictures that could not be given yet: the book is frozen, or its contract is not trading.
         self._waiting: list[tuple[OkexConnection, Subscription]] = []
@@ -150,7 +151,7 @@ class OkexServer:
             settings[account] = AccountSettings(str(_FIRST_UID + number), self.options.account_level)
             self.exchange.open_account(account, FUNDS)
         self.desk = OkexDesk(self, self.exchange, settings, self.options.trade)
-        self.private = OkexPrivate(self.desk, self.options.pushes)
+        self.private = OkexPrivate(self.desk, self.options.pushes, self.faults)
         self._shows_demo_codes = False
         self._limits_slot = 0
         self._rest = OkexRest(self)
@@ -162,25 +163,30 @@ class OkexServer:
     # Connections
 
     def connect(
-        self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: str,
+        real_ns: int,
+        headers: Mapping[str, str] | None = None,
+        remote: str = "",
     ) -> OkexConnection | Refusal:
-        """Take a new connection; query (old clients send a brokerId) and headers are not used."""
-        del query, headers
+        """Take a new connection; the demo's says so by its header or, as old clients do, by a brokerId."""
+        named = {name.lower(): value for name, value in (headers or {}).items()}
+        is_demo = named.get("x-simulated-trading") == "1" or "brokerId=9999" in query
         kind = _WS_PATHS.get(path)
         if kind is None:
             return Refusal(404, "no such websocket")
         if self.faults.holds("refuse", real_ns):
             self.counters["refused"] += 1
             return Refusal(503, "Service Unavailable")
-        limit = self.options.connections_per_second
-        if limit:
-            self._connected_ns = [time for time in self._connected_ns if time > real_ns - NS_PER_S]
-            if len(self._connected_ns) >= limit:
-                self.counters["refused"] += 1
-                return Refusal(429, "too many connections")
-            self._connected_ns.append(real_ns)
+        most = self.options.connections_per_second
+        if most is None:
+            most = _usual_connections(remote)
+        if most and self.desk.limiter.is_too_many_connections(remote, real_ns, most):
+            self.counters["refused"] += 1
+            return Refusal(429, "Too Many Requests")
         conn_id = f"{self._rng.randrange(16**8):08x}"
-        connection = OkexConnection(self, kind, conn_id, real_ns)
+        connection = OkexConnection(self, kind, conn_id, real_ns, is_demo=is_demo)
         self._connections[conn_id] = connection
         self.counters["connections"] += 1
         return connection
@@ -209,6 +215,11 @@ class OkexServer:
 
     # What connections ask
 
+    @property
+    def keys(self) -> KeyRing:
+        """The keys that may log in now."""
+        return {} if self.faults.holds("revoked", self._real_ns) else self._all_keys
+
     def request_ms(self, now_ns: int | None = None) -> int:
         """Return the clock that requests' times are held against, ms; a fault may put it off."""
         now_ns = self.now_ns if now_ns is None else now_ns
@@ -231,7 +242,7 @@ class OkexServer:
         if channel in ALGO_CHANNELS:
             kinds = ("ANY", "MARGIN", *_INST_TYPES)
             return (channel, arg["instType"]) if arg.get("instType") in kinds else None
-        if channel in INSTRUMENT_CHANNELS or channel in BUSINESS_CHANNELS:
+        if channel in INSTRUMENT_CHANNELS | TIER_CHANNELS | BUSINESS_CHANNELS:
             listing = self.listings.get(inst_id) if isinstance(inst_id, str) else None
             if listing is None:
                 # An expired contract may still be unsubscribed.
@@ -245,7 +256,7 @@ class OkexServer:
         if channel == "status":
             return channel, ""
         inst_type = arg.get("instType")
-        if channel in TIER_CHANNELS or inst_type not in _INST_TYPES:
+        if inst_type not in _INST_TYPES:
             return None
         if channel == "instruments":
             return channel, inst_type
@@ -315,6 +326,8 @@ class OkexServer:
         try:
             if path.startswith(PREFIXES):
                 secrets = check_request(request, self.keys, self.request_ms(now_ns))
+                if path.startswith("asset/") and self._shows_demo_codes:
+                    raise OkexError("50038")
                 answer = self._private_rest.answer(secrets.account, request, self.now_ns, self._real_ns)
                 self.tell(self._real_ns)
                 return answer
@@ -339,7 +352,16 @@ class OkexServer:
             self.desk.operate(account, operation, args, real_ns, by_code=True, exp_time=exp_time)
         if fault.kind == "lost_answer":
             return Answer([], "0", "", plan=AnswerPlan(lost=True))
-        raise OkexError(_FAULT_CODES[fault.kind])
+        raise refusal(fault.code or _FAULT_CODES[fault.kind])
+
+    def fault_code(self, op: str, real_ns: int) -> str | None:
+        """Return the code with which a fault refuses a login or a subscription now."""
+        fault = self.faults.take_rest("WS", op, real_ns)
+        if fault is None:
+            return None
+        self.counters[f"fault_{fault.kind}"] += 1
+        usual = {"rate_limited": "60014", "overloaded": "63999" if op == "login" else "64007"}
+        return fault.code or usual.get(fault.kind, "60009" if op == "login" else "64007")
 
     def tell(self, real_ns: int) -> None:
         """Push what trading set off to whoever listens."""
@@ -390,11 +412,8 @@ class OkexServer:
     def _refused(self, error: OkexError) -> RestAnswer:
         """Return a refusal in the venue's envelope; those of the headers come without ``data``."""
         self.count(f"error_{error.code}")
-        frame: dict[str, Any] = {"code": error.code, "data": [], "msg": error.message}
-        if error.status == 401:
-            del frame["data"]
         status = self.options.limit_status if error.code == "50011" else error.status
-        return RestAnswer(status, dump(frame).encode())
+        return RestAnswer(status, dump(error.envelope()).encode())
 
     def _first_push(self, connection: OkexConnection, subscription: Subscription, real_ns: int) -> bool:
         """Send a new listener the present state; False where there is none yet."""
@@ -405,7 +424,7 @@ class OkexServer:
                 connection.push(text, real_ns)
             return text is not None
         feed = self.feeds.get(name)
-        if feed is None or (channel in BOOK_CHANNELS and feed.is_frozen(real_ns)):
+        if feed is None or (channel in BOOK_CHANNELS | TIER_CHANNELS and feed.is_frozen(real_ns)):
             return False
         feed.listen(channel, self.now_ns)
         text = feed.first_push(channel, self.now_ns)
@@ -516,11 +535,25 @@ class OkexServer:
         while (fault := self.faults.take("notice")) is not None:
             for connection in self._chosen(fault):
                 connection.give_notice(real_ns, fault.seconds)
+        is_revoked = self.faults.holds("revoked", real_ns)
         for connection in self._connections.values():
+            if is_revoked and connection.is_logged_in:
+                connection.close(4007, "API key updated or deleted.")
             connection.keep_house(real_ns)
 
     def _chosen(self, fault: Fault) -> list[OkexConnection]:
         return [connection for name, connection in self._connections.items() if fault.conn_id in (None, name)]
+
+
+def _usual_connections(remote: str) -> int:
+    """Return how many websockets an address may open in a second; in process, without one, any number.
+
+    The venue's three; this machine's own address stands for ten clients with three each, which live would not
+    share one.
+    """
+    if not remote:
+        return 0
+    return _CONNECTIONS * _LOCAL_CLIENTS if ipaddress.ip_address(remote).is_loopback else _CONNECTIONS
 
 
 def _address_key(request: RestRequest) -> str:

@@ -8,6 +8,7 @@ limits) and words what the engine refuses. What an operation does is told by the
 An order is known by ordId or clOrdId; one that was cancelled without a fill is forgotten two hours later.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,9 @@ from dquant.simulator.units import ms_text
 
 MOST_IN_BATCH = 20
 MARGIN_MODES = ("cross", "isolated")
+_MOST_AMENDMENTS = 3  # of one order in flight
+_IN_FLIGHT_NS = NS_PER_MS  # real time; who waits for each answer never has four
+_EIGHT_HOURS_NS, _DAY_NS = 8 * 3600 * NS_PER_S, 24 * 3600 * NS_PER_S
 _MOST_PENDING = 500  # orders of an account in one instrument; the engine counts
 FORGOTTEN_NS = 2 * 3600 * NS_PER_S
 
@@ -83,12 +87,14 @@ class TradeOptions:
 
     Args:
         processing_ms: What an order needs to the engine, for expTime alone: 50037 where it ends before.
+        settling_ms: After funding, a daily settlement or a delivery new orders are refused so long.
         cancel_gap_ms: Between two cancels of a dead-man switch that fired; 0 cancels all at once.
 
     """
 
     processing_ms: int = 0
     cancel_gap_ms: int = 0
+    settling_ms: int = 1_000
 
 
 @dataclass(slots=True)
@@ -150,6 +156,9 @@ class OkexDesk:
         self.cancel_sources: dict[tuple[str, int], str] = {}
         self._host = host
         self._options = options or TradeOptions()
+        self._opened_ns = host.now_ns
+        self._asked_ns: int | None = None  # when the operation at hand came by websocket, real time
+        self._amended_ns: dict[int, deque[int]] = {}
         self.switches = DeadManSwitches(host, exchange, self._options.cancel_gap_ms)
         self._do: dict[str, Callable[[str, Row, Listing], tuple[Row, AnswerPlan]]] = {
             "order": self._place,
@@ -191,6 +200,7 @@ class OkexDesk:
         if verb.is_new:
             self._check_expiry(exp_time)
         self._check_limits(account, verb, args, real_ns, by_code=by_code)
+        self._asked_ns = real_ns if by_code else None
         if verb.is_batch and verb.keys == ("reqId",):
             named = [(text(arg, "ordId"), text(arg, "clOrdId")) for arg in args]
             if len(set(named)) < len(named):
@@ -311,6 +321,8 @@ class OkexDesk:
         self, account: str, operation: str, verb: _Verb, arg: Row, *, by_code: bool
     ) -> tuple[Row, AnswerPlan]:
         try:
+            if self._do[operation] == self._place and not by_code:
+                self._check_ended(arg)
             return self._do[operation](account, arg, self.markets.find_listing(arg, by_code=by_code))
         except OkexError as exc:
             self._host.count(f"error_{exc.code}")
@@ -326,8 +338,7 @@ class OkexDesk:
     def _place(self, account: str, arg: Row, listing: Listing) -> tuple[Row, AnswerPlan]:
         settings = self.settings[account]
         new = parse_order(arg, listing, settings.pos_mode, settings.level)
-        if listing.inst_id not in self._host.feeds:
-            raise OkexError("51027")
+        self._check_settling(listing)
         request = OrderRequest(
             symbol=listing.inst_id,
             side=new.side,
@@ -379,6 +390,7 @@ class OkexDesk:
             raise OkexError("51503")
         if view.kind is Kind.MARKET:
             raise OkexError("51506")
+        self._check_in_flight(view)
         tick = change.ticks
         if tick is not None:
             tick = self.markets.checked_tick(listing, view.side, tick, may_clamp=change.may_clamp)
@@ -424,6 +436,60 @@ class OkexDesk:
             raise OkexError("50036")
         if left_ns <= self._options.processing_ms * NS_PER_MS:
             raise OkexError("50037")
+
+    def _check_ended(self, arg: Row) -> None:
+        """Refuse an order in a contract that is over.
+
+        Raises:
+            OkexError: 51028 while it is delivered, 51027.
+
+        """
+        inst_id = arg.get("instId")
+        rows = self.markets.rows(inst_id) if isinstance(inst_id, str) else None
+        if rows is None or inst_id in self._host.listings or rows.listing.expiry_ns is None:
+            return
+        raise OkexError("51028" if self._is_settling(rows.listing.expiry_ns) else "51027")
+
+    def _check_settling(self, listing: Listing) -> None:
+        """Refuse an order while profits or funding are being paid.
+
+        Raises:
+            OkexError: 51029 or 51030.
+
+        """
+        funding = self._host.feeds[listing.inst_id].market.funding
+        if funding is not None and self._is_settling(funding.prev_time):
+            raise OkexError("51030")
+        now_ns = self._host.now_ns
+        settled_ns = now_ns - (now_ns - _EIGHT_HOURS_NS) % _DAY_NS
+        if listing.row["futureSettlement"] and self._is_settling(settled_ns):
+            raise OkexError("51029")
+
+    def _is_settling(self, at_ns: int) -> bool:
+        """Return whether something that fell due then, since the venue opened, is being done."""
+        is_ours = at_ns > self._opened_ns
+        return is_ours and 0 <= self._host.now_ns - at_ns < self._options.settling_ms * NS_PER_MS
+
+    def _check_in_flight(self, view: OrderView) -> None:
+        """Refuse a fourth amendment that comes before the first can have been done.
+
+        Raises:
+            OkexError: 51513.
+
+        """
+        now_ns = self._asked_ns
+        if now_ns is None:
+            return
+        if len(self._amended_ns) > MOST_IN_BATCH:
+            self._amended_ns = {
+                number: times
+                for number, times in self._amended_ns.items()
+                if times[-1] > now_ns - _IN_FLIGHT_NS
+            }
+        times = self._amended_ns.setdefault(view.order_id, deque(maxlen=_MOST_AMENDMENTS))
+        if len(times) == _MOST_AMENDMENTS and times[0] > now_ns - _IN_FLIGHT_NS:
+            raise OkexError("51513")
+        times.append(now_ns)
 
     def _check_limits(
         self, account: str, verb: _Verb, args: list[Row], real_ns: int, *, by_code: bool

@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dquant.constants import EXIT_DONE, EXIT_USAGE, NS_PER_S
@@ -41,6 +41,15 @@ KEYS: dict[str, dict[str, str]] = {
         "passphrase": "Simulated-1",
     },
     "bitmex": {"apiKey": "simulated-bitmex-key-001", "secret": "simulated-bitmex-secret-" + "0" * 24},
+}
+
+
+# More keys of the first account, each with something wrong with it (secret and passphrase as above).
+SPECIAL_OKEX_KEYS: dict[str, dict[str, Any]] = {
+    "51a11a7e-d000-4000-8000-0000000000d0": {"is_demo_only": True},
+    "51a11a7e-d000-4000-8000-0000000000a0": {"may_trade": False},
+    "51a11a7e-d000-4000-8000-0000000000b0": {"refusal": "50110"},
+    "51a11a7e-d000-4000-8000-0000000000c0": {"refusal": "50100"},
 }
 
 
@@ -80,7 +89,10 @@ class SimulateOptions:
         start_ns: Virtual time at the start, ns since the Unix epoch; None is now.
         speed: Virtual seconds in a real second; 0 only moves by the control door.
         has_alias: Whether OKX instruments carry ``alias``.
-        okex_connects_per_second: New websockets that OKX takes in a second from everybody; 0 is no limit.
+        okex_connects_per_second: New websockets that OKX takes in a second from an address; 0 is no limit,
+            None is 3, or 30 from this machine.
+        okex_vip: Whether accounts of OKX have the fee tier that opens fills and the deep books.
+        okex_account_level: ``acctLv`` of the accounts of OKX.
         duration_s: Ends by itself after this many real seconds; None runs until stopped.
         count: Ends by itself after this many events of note; None runs until stopped.
         as_json: JSON lines instead of a page to read.
@@ -99,7 +111,9 @@ class SimulateOptions:
     start_ns: int | None = None
     speed: float = 1.0
     has_alias: bool = True
-    okex_connects_per_second: int = 0
+    okex_connects_per_second: int | None = None
+    okex_vip: bool = False
+    okex_account_level: str = "2"
     duration_s: float | None = None
     count: int | None = None
     as_json: bool = False
@@ -137,8 +151,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list-scenarios", action="store_true", help="explain the shipped scenarios and end")
     parser.add_argument("--without-alias", action="store_true", help="OKX instruments carry no alias")
     parser.add_argument(
-        "--okex-connects-per-second", type=int, default=0, metavar="N", help="the venue's is 3 (no limit)"
+        "--okex-connects-per-second",
+        type=int,
+        metavar="N",
+        help="new websockets of an address, 0 no limit (3; 30 from this machine)",
     )
+    parser.add_argument(
+        "--okex-account-level",
+        choices=("1", "2", "3", "4"),
+        default="2",
+        help="1 spot, 2 futures, 3 multi-currency, 4 portfolio (2)",
+    )
+    parser.add_argument("--okex-vip", action="store_true", help="fills and the deep books are open")
 
 
 def options_from(args: argparse.Namespace) -> SimulateOptions:
@@ -179,6 +203,8 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         speed=args.speed,
         has_alias=not args.without_alias,
         okex_connects_per_second=args.okex_connects_per_second,
+        okex_vip=args.okex_vip,
+        okex_account_level=args.okex_account_level,
         duration_s=getattr(args, "duration", None),
         count=getattr(args, "count", None),
         as_json=bool(getattr(args, "json", False)),
@@ -274,11 +300,18 @@ async def _serve(options: SimulateOptions) -> int:
     flow = Flow(options.seed, start_ns)
     okex_keys = [(account_name(number), keys_of(number)["okex"]) for number in range(1, options.accounts + 1)]
     secrets = [Secrets(k["apiKey"], k["secret"], k["passphrase"], name) for name, k in okex_keys]
+    for api_key, facts in SPECIAL_OKEX_KEYS.items():
+        secrets.append(replace(secrets[0], api_key=api_key, **facts))
     venues: list[Venue] = [
         OkexServer(
             flow,
             secrets,
-            OkexOptions(has_alias=options.has_alias, connections_per_second=options.okex_connects_per_second),
+            OkexOptions(
+                has_alias=options.has_alias,
+                connections_per_second=options.okex_connects_per_second,
+                is_vip=options.okex_vip,
+                account_level=options.okex_account_level,
+            ),
         ),
         BitmexServer(flow, accounts=bitmex_accounts(options.accounts)),
     ]

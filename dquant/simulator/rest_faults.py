@@ -11,12 +11,14 @@ from collections.abc import Mapping
 
 from dquant.constants import NS_PER_S
 from dquant.simulator.faults import Fault
+from dquant.simulator.okex_errors import refusal
 from dquant.simulator.venue import RestAnswer, RestRequest, Venue
 
 _OKEX_TIMEOUT = (
     "API endpoint request timeout. (does not mean that the request was successful or failed, "
     "please check the request result)."
 )
+_STATUSES = frozenset(str(status) for status in range(400, 600))
 _BAD_GATEWAY = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>502 Bad Gateway</body>\r\n</html>\r\n"
 )
@@ -59,6 +61,12 @@ def _spoilt(venue: str, fault: Fault, now_ns: int, limits: Mapping[str, str]) ->
         if venue == "okex":
             return _envelope(venue, 400, "50004", _OKEX_TIMEOUT)
         return RestAnswer(502, _BAD_GATEWAY, {"Connection": "close"}, "text/html")
+    if fault.kind == "error":
+        if venue == "okex":
+            error = refusal(fault.code or "50026")
+            return RestAnswer(error.status, json.dumps(error.envelope(), separators=(",", ":")).encode())
+        status = int(fault.code) if fault.code in _STATUSES else 500
+        return _envelope(venue, status, "HTTPError", "An error occurred.")
     if fault.kind == "overloaded":
         return _envelope(venue, 503, *_OVERLOADED[venue], {**limits, "Connection": "close"})
     seconds = max(1, int(fault.seconds))

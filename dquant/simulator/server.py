@@ -375,7 +375,11 @@ class SimulatedVenues:
 
     async def _converse(self, venue: Venue, request: web.BaseRequest) -> web.StreamResponse:
         accepted = venue.connect(
-            request.path, request.query_string, time.monotonic_ns(), dict(request.headers)
+            request.path,
+            request.query_string,
+            time.monotonic_ns(),
+            dict(request.headers),
+            request.remote or "",
         )
         if isinstance(accepted, Refusal):
             return web.Response(status=accepted.status, text=accepted.body)

@@ -4,7 +4,7 @@ A venue is pure: requests and times go in, texts to send and answers come out. I
 reads no clock. One object a venue, one connection object a websocket:
 
     venue.publish(now_ns, real_ns)      after ``flow.advance(now_ns)``; fills the connections' outgoing texts
-    connection = venue.connect(path, query, real_ns, headers) -> VenueConnection, or Refusal (HTTP status)
+    venue.connect(path, query, real_ns, headers, remote) -> VenueConnection, or Refusal (HTTP status)
     connection.receive_text(text, real_ns)                  one text frame of the client
     connection.texts_to_send() -> list[str]                 and empties
     connection.close_code                                   not None: send what is left, then close with it
@@ -100,9 +100,17 @@ class Venue(Protocol):
         """What a websocket may be opened on."""
 
     def connect(
-        self, path: str, query: str, real_ns: int, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: str,
+        real_ns: int,
+        headers: Mapping[str, str] | None = None,
+        remote: str = "",
     ) -> VenueConnection | Refusal:
-        """Take a new connection; ``query`` is the raw query string, ``headers`` are the upgrade's."""
+        """Take a new connection; ``query`` is the raw query string, ``headers`` are the upgrade's.
+
+        ``remote`` is the address that it comes from.
+        """
 
     def disconnected(self, connection: Any) -> None:
         """Forget a connection whose socket is gone."""

@@ -93,7 +93,7 @@ def test_a_bad_element_fails_alone(okex, frames):
         ("private", {"channel": "orders", "instType": "ANY"}, "60011"),
         ("private", {"channel": "books", "instId": INST}, "60018"),
         ("business", {"channel": "orders-algo", "instType": "ANY"}, "60011"),
-        ("private", {"channel": "orders-algo", "instType": "ANY"}, "60018"),
+        ("private", {"channel": "orders-algo", "instType": "ANY"}, "64001"),
     ],
 )
 def test_the_wrong_url_channel_or_instrument_is_refused_by_code(okex, frames, kind, arg, code):
@@ -219,6 +219,44 @@ def test_connections_a_second_can_be_limited(okex_at):
     assert not isinstance(okex.venue.connect("/ws/v5/public", "", S), Refusal)
 
 
+def test_an_address_may_open_three_a_second_and_this_machine_thirty(okex):
+    def opened(address, count=40):
+        answers = [okex.venue.connect("/ws/v5/public", "", 0, None, address) for _ in range(count)]
+        return sum(not isinstance(answer, Refusal) for answer in answers)
+
+    assert [opened(address) for address in ("10.0.0.1", "10.0.0.2", "127.0.0.1", "::1", "")] == [
+        3,
+        3,
+        30,
+        30,
+        40,
+    ]
+
+
+def test_a_deep_book_is_for_a_fee_tier_and_not_beside_a_shallower_one(okex_at, frames):
+    okex = okex_at(2026, 11, 22, options=OkexOptions(is_vip=True))
+    connection = okex.connect()
+    deep, half = ({"channel": name, "instId": INST} for name in ("books-l2-tbt", "books50-l2-tbt"))
+    (answer,) = say(connection, frames, op="subscribe", args=[deep])
+    assert answer["code"] == "60011"
+    say(connection, frames, op="login", args=[login()])
+    ack, snapshot = say(connection, frames, op="subscribe", args=[deep])
+    assert (ack["event"], snapshot["action"], snapshot["arg"]) == ("subscribe", "snapshot", deep)
+    assert len(snapshot["data"][0]["bids"]) == 400
+    for rival in ({"channel": "books", "instId": INST}, half):
+        assert say(connection, frames, op="subscribe", args=[rival])[0]["code"] == "64004"
+    okex.run(300)
+    updates = frames(connection)
+    assert len(updates) > 3  # books has three in that time
+    last = snapshot["data"][0]["seqId"]
+    for update in updates:
+        assert update["data"][0]["prevSeqId"] == last
+        last = update["data"][0]["seqId"]
+    say(connection, frames, op="unsubscribe", args=[deep])
+    _ack, snapshot = say(connection, frames, op="subscribe", args=[half])
+    assert (snapshot["arg"]["channel"], len(snapshot["data"][0]["asks"])) == ("books50-l2-tbt", 50)
+
+
 # Login
 
 
@@ -299,6 +337,18 @@ def test_secrets_stay_out_of_the_repr():
     assert "hunter2" not in repr(Secrets("key", "hunter2", "hunter2"))
 
 
+@pytest.mark.parametrize(
+    ("query", "headers"), [("", {"x-simulated-trading": "1"}), ("brokerId=9999", None), ("", None)]
+)
+def test_a_key_of_the_demo_logs_in_where_the_demo_is_asked_for(query, headers):
+    keys = Secrets("key", "secret", "pass phrase", is_demo_only=True)
+    venue = OkexServer(Flow(1, 1_795_305_600 * S), keys)
+    connection = venue.connect("/ws/v5/private", query, 0, headers)
+    connection.receive_text(json.dumps({"op": "login", "args": [login()]}), 0)
+    answer = json.loads(connection.texts_to_send()[0])
+    assert answer["code"] == ("0" if query or headers else "60032")
+
+
 # What faults do to connections
 
 
@@ -331,3 +381,13 @@ def test_refuse_turns_clients_away(okex):
     assert okex.venue.connect("/ws/v5/public", "", okex.real_ns) == Refusal(503, "Service Unavailable")
     okex.run(5000, step_ms=100)
     assert not isinstance(okex.venue.connect("/ws/v5/public", "", okex.real_ns), Refusal)
+
+
+def test_revoked_keys_end_what_is_logged_in_and_open_nothing(trader, okex):
+    public = okex.connect()
+    okex.venue.faults.inject("revoked", {"duration_s": 5}, okex.real_ns)
+    okex.run(100)
+    assert (trader.connection.close_code, public.close_code) == (4007, None)
+    assert trader.ask("GET", "account/balance")[0] == 401
+    okex.run(5_000)
+    assert trader.ask("GET", "account/balance")[1]["code"] == "0"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.flow_book import ASK, BID
-from dquant.simulator.okex_feed import WINDOW, InstrumentFeed
+from dquant.simulator.okex_chain import WINDOW
+from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import universe
 
 MS = 1_000_000
@@ -331,3 +332,25 @@ def test_a_late_listener_takes_no_change_from_the_others():
     pair.feed.first_push("bbo-tbt", pair.now)
     ((_channel, frame),) = pair.run(20, flow=False)
     assert frame["data"][0]["bids"][0][1] == lot(4711)
+
+
+def test_an_update_can_lack_its_chain_and_the_next_has_it_again():
+    pair = Pair()
+    pair.listen("books")
+    pair.faults.inject("unchained", {"inst_id": INST}, 0)
+    rows = [frame["data"][0] for _channel, frame in pair.run(1_000)]
+    assert ["prevSeqId" in row for row in rows] == [False] + [True] * (len(rows) - 1)
+    assert rows[1]["prevSeqId"] == rows[0]["seqId"]
+
+
+def test_a_book_can_lose_a_side_until_the_next_update():
+    pair = Pair()
+    (snapshot,) = pair.listen("books")
+    pair.client.read(snapshot)
+    pair.faults.inject("one_sided", {"inst_id": INST}, 0)
+    sizes = []
+    for _channel, frame in pair.run(500):
+        pair.client.read(json.dumps(frame))
+        sizes.append(len(pair.client.levels["bids"]))
+    assert sizes == [0] + [WINDOW] * (len(sizes) - 1)
+    assert pair.client.sorted("bids") == pair.true_window(BID)

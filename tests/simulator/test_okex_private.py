@@ -275,6 +275,20 @@ def test_the_end_of_an_order_can_overtake_its_fills(trader_at):
     assert frames[1]["data"][0]["accFillSz"] != "0"
 
 
+def test_faults_repeat_pushes_and_let_the_end_overtake_the_fills(trader):
+    trader.listen({"channel": "orders", "instType": "ANY"})
+    faults = trader.bench.venue.faults
+    faults.inject("push_twice", {}, 0)
+    frames = [f for f in trader.place(px=trader.price(ticks=-2000)) if f.get("arg")]
+    assert [f["data"][0]["state"] for f in frames] == ["live", "live"]
+    assert frames[0]["data"][0]["uTime"] != frames[1]["data"][0]["uTime"]
+    faults.clear("push_twice")
+    faults.inject("end_first", {}, 0)
+    frames = trader.place(ordType="ioc", px=trader.price(side="ask", ticks=2), sz="40000")
+    assert trader.order_states(frames)[0][0] == "canceled"
+    assert "partially_filled" in [state for state, _source, _size in trader.order_states(frames)]
+
+
 def test_pushes_can_come_before_the_answer(trader_at):
     trader = trader_at(2026, 11, 22, options=OkexOptions(push_before_ack=True))
     trader.listen(ORDERS)

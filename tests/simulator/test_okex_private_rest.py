@@ -404,7 +404,7 @@ def test_delivery_cancels_orders_closes_positions_and_ends_the_contract(trader_a
     assert Decimal(bill["balChg"]) == Decimal(fill["fillPnl"]) + Decimal(fill["fee"])
     assert Decimal(fill["tradeId"]) < 0
     assert (
-        trader.ask("POST", "trade/order", order(instId=FUTURE, px="84000"))[1]["data"][0]["sCode"] == "51001"
+        trader.ask("POST", "trade/order", order(instId=FUTURE, px="84000"))[1]["data"][0]["sCode"] == "51027"
     )
 
 

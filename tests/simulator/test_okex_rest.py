@@ -199,7 +199,7 @@ def test_open_interest_in_coin_is_that_of_inverse_contracts(okex):
         ("market/ticker", {"instId": "NO-SUCH"}, 200, "51001"),
         ("public/instruments", {}, 400, "50014"),
         ("public/instruments", {"instType": "FRUIT"}, 400, "51000"),
-        ("public/instruments", {"instType": "SWAP", "instId": INST}, 200, "51001"),
+        ("public/instruments", {"instType": "SWAP", "instId": INST}, 200, "51015"),
         ("market/books", {"instId": INST, "sz": "401"}, 400, "51000"),
         ("market/books", {"instId": INST, "sz": "-1"}, 400, "51000"),
         ("market/books", {"instId": INST, "sz": "\u0663"}, 400, "51000"),
