@@ -48,6 +48,7 @@ _ALWAYS = {
     "margin": ("account", "currency", "timestamp"),
     "wallet": ("account", "currency", "timestamp"),
 }
+_TIMES = {"timestamp", "transactTime"}
 _KEPT_NULLS = frozenset({"markPrice", "liquidationPrice"})  # recorded so in partials
 
 
@@ -71,6 +72,9 @@ class Listed:
     def match_id(self, trade_id: int) -> str:
         """Return the id of a public print, which its executions share."""
         return f"00000000-006d-1000-0000-{self.match_base + trade_id:012x}"
+
+
+OrderEvent = OrderAccepted | OrderFilled | OrderCancelled | OrderAmended | OrderTriggered
 
 
 class House:
@@ -101,11 +105,18 @@ def image(table: str, row: Row) -> Row:
 def sparse(table: str, before: Row, after: Row) -> Row | None:
     """Return what an update says: keys, what has changed, null for what is gone; None if nothing is new."""
     news = {name: value for name, value in after.items() if before.get(name) != value}
-    news |= {name: None for name, value in before.items() if value is not None and name not in after}
-    if not news.keys() - {"timestamp", "transactTime"}:
+    if before.keys() != after.keys():
+        news |= {name: None for name, value in before.items() if value is not None and name not in after}
+    if news.keys() <= _TIMES:
         return None
-    news |= {name: after[name] for name in _ALWAYS[table] if name in after}
-    return {name: news[name] for name in PRIVATE_TYPES[table] if name in news}
+    return {name: after[name] for name in _ALWAYS[table] if name in after} | news
+
+
+def _add_execution(frames: list[Frame], row: Row) -> None:
+    """Add an execution to the last frame, or to a new one: a frame is of one symbol (section 3.1)."""
+    if not frames or frames[-1].symbol != row["symbol"]:
+        frames.append(Frame("execution", row["symbol"], "insert", []))
+    frames[-1].rows.append(row)
 
 
 class BitmexAccount:
@@ -126,6 +137,8 @@ class BitmexAccount:
         self.numbers: dict[str, int] = {}  # engine's order id by orderID
         self.open_ids: dict[str, int] = {}  # engine's order id by clOrdID of open orders
         self.cancel_texts: dict[int, str] = {}  # of cancels on their way
+        self._stale: dict[str, None] = {}  # symbols whose positions, and …
+        self._stale_coins: dict[str, None] = {}  # … coins whose margins have to be worked out anew
         self._transact_numbers = count(1)
 
     def open_wallet(self, coin: str, now: int) -> None:
@@ -170,27 +183,28 @@ class BitmexAccount:
     # What happened
 
     def apply(self, events: Sequence[Event], now: int) -> list[Frame]:
-        """Take events of this account; return what its subscribers hear, table by table."""
-        pictures: dict[int, OrderView] = {}
-        executions: dict[str, list[Row]] = {}
-        symbols: dict[str, None] = {}
-        coins: dict[str, None] = {}
+        """Take events of this account; return what its subscribers hear of executions and orders at once.
+
+        Positions and margins follow with ``catch_up``: an answer to an order does not wait for them.
+        """
+        pictures: dict[int, tuple[OrderView, Row]] = {}
+        frames: list[Frame] = []
+        symbols, coins = self._stale, self._stale_coins
         transacts: list[Row] = []
         for event in events:
-            if isinstance(event, (OrderAccepted, OrderFilled, OrderCancelled, OrderAmended, OrderTriggered)):
+            if isinstance(event, OrderEvent):
                 view = event.order
                 face = self._face_of(view)
-                pictures[view.order_id] = view
                 symbols[view.symbol] = None
-                row = self._execution_of(event, face)
-                if row is not None:
-                    executions.setdefault(view.symbol, []).append(row)
+                execution, order = self._execution_of(event, face)
+                pictures[view.order_id] = view, order
+                _add_execution(frames, execution)
             elif isinstance(event, FundingPaid):
                 symbols[event.symbol] = None
-                executions.setdefault(event.symbol, []).append(self._funding(event))
+                _add_execution(frames, self._funding(event))
             elif isinstance(event, PositionDelivered):
                 symbols[event.symbol] = None
-                executions.setdefault(event.symbol, []).append(self._delivery(event))
+                _add_execution(frames, self._delivery(event))
             elif isinstance(event, PositionChanged):
                 symbols[event.position.symbol] = None
             elif isinstance(event, LeverageChanged):
@@ -199,14 +213,20 @@ class BitmexAccount:
                 coins[event.balance.coin] = None
                 if event.reason is Reason.TRANSFER:
                     transacts.append(self._transfer(event))
-        frames = [Frame("execution", symbol, "insert", rows) for symbol, rows in executions.items()]
         frames += self._order_frames(pictures.values())
-        frames += self.refresh(symbols, coins, now)
         if transacts:
             frames.append(Frame("transact", "", "insert", transacts))
             for coin in dict.fromkeys(row["currency"] for row in transacts):
                 frames += self._refresh_wallet(coin, now)
         return frames
+
+    def catch_up(self, now: int) -> list[Frame]:
+        """Work out what the last events have made stale; return what has changed."""
+        if not self._stale and not self._stale_coins:
+            return []
+        symbols, coins = self._stale, self._stale_coins
+        self._stale, self._stale_coins = {}, {}
+        return self.refresh(symbols, coins, now)
 
     def refresh(
         self, symbols: Iterable[str], coins: Iterable[str], now: int, *, is_asked: bool = False
@@ -261,7 +281,8 @@ class BitmexAccount:
         self.faces[view.order_id], self.numbers[guid] = face, view.order_id
         return face
 
-    def _execution_of(self, event: Event, face: OrderFace) -> Row | None:
+    def _execution_of(self, event: OrderEvent, face: OrderFace) -> tuple[Row, Row]:
+        """Return the rows of an execution and of its order, as they are after an event."""
         facts: Row = {}
         if isinstance(event, OrderAccepted):
             kind = "New"
@@ -280,19 +301,14 @@ class BitmexAccount:
         elif isinstance(event, OrderCancelled):
             kind = order_rows.status_of(event.order)
             face.text = self._end_text(event, face)
-        elif isinstance(event, OrderAmended):
+        else:
             kind = "Replaced"
             if face.replaced_id:
                 facts, face.replaced_id = {"origClOrdID": face.replaced_id}, ""
-        else:
-            return None
-        assert isinstance(event, (OrderAccepted, OrderFilled, OrderTriggered, OrderCancelled, OrderAmended))
-        row = order_rows.execution_row(
-            self._house.exec_id(), kind, order_rows.order_row(event.order, face), **facts
-        )
-        row = ordered("execution", row)
+        order = order_rows.order_row(event.order, face)
+        row = ordered("execution", order_rows.execution_row(self._house.exec_id(), kind, order, **facts))
         self.executions.append(row)
-        return row
+        return row, order
 
     def _end_text(self, event: OrderCancelled, face: OrderFace) -> str:
         asked = self.cancel_texts.pop(event.order.order_id, None)
@@ -301,11 +317,10 @@ class BitmexAccount:
         words = order_rows.CANCEL_TEXTS.get(event.reason, "Canceled")
         return f"{words}\n{face.note['text']}"
 
-    def _order_frames(self, views: Iterable[OrderView]) -> list[Frame]:
+    def _order_frames(self, pictures: Iterable[tuple[OrderView, Row]]) -> list[Frame]:
         frames: dict[tuple[str, str], Frame] = {}
-        for view in views:
+        for view, after in pictures:
             face = self.faces[view.order_id]
-            after = order_rows.order_row(view, face)
             before = self.orders.get(face.guid)
             self.orders[face.guid] = after
             if view.is_open and face.cl_ord_id:

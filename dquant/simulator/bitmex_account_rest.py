@@ -141,7 +141,7 @@ class AccountRest:
     # Money
 
     def _margin(self, params: Params, account: BitmexAccount) -> Reply:
-        account.remark(self._now)
+        self._side.remark(account, self._now)
         return self._by_coin(params, "margin", account.margins)
 
     def _wallet(self, params: Params, account: BitmexAccount) -> Reply:

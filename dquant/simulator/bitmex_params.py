@@ -31,6 +31,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant)
+
+
 def read_json(text: str) -> Any:
     """Return what JSON text says, numbers with a point as ``Decimal``.
 
@@ -39,7 +42,7 @@ def read_json(text: str) -> Any:
 
     """
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
 

@@ -1,9 +1,10 @@
 """The private side of the simulated BitMEX: accounts, who listens to them, and the engine behind.
 
 In: virtual time, events of the ``Exchange``, subscriptions of authenticated connections. Out: frames of the
-private tables, in the order execution, order, position, margin of one request (tables are not ordered against
-each other at the venue: the fault ``shuffle`` mixes them). What an account asks for by REST is the business
-of ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from the fact sheet, sections 2.6, 3.5 and 6.6.
+private tables, in the order execution, order, position, margin of one request, the last two a moment later
+(tables are not ordered against each other at the venue: the fault ``shuffle`` mixes them). What an account
+asks for by REST is the business of ``bitmex_trade_rest`` and ``bitmex_account_rest``. Written from the fact
+sheet, sections 2.6, 3.5 and 6.6.
 """
 
 from collections.abc import Callable, Sequence
@@ -102,6 +103,8 @@ class BitmexPrivate:
         if symbol not in self.settled_prices:  # nobody held it, or the engine has not come to it yet
             self.exchange.deliver(symbol)
         self.tell(now, real_ns)
+        for account in self.accounts.values():
+            self.catch_up(account, now)
         self.exchange.delist(symbol)
         self.house.ended.add(symbol)
         self.exchange.take_events()  # of a book that is closed
@@ -136,8 +139,19 @@ class BitmexPrivate:
         for account in self.accounts.values():
             mine = by_account.get(account.name)
             if mine:
-                self._send(account, account.apply(mine, now), twice=twice)
+                frames = account.apply(mine, now)
+                if self._faults.holds("shuffle", real_ns):
+                    frames += account.catch_up(now)
+                self._send(account, frames, twice=twice)
                 self._tell_liquidations(account, mine)
+
+    def catch_up(self, account: BitmexAccount, now: int) -> None:
+        """Bring positions and margins up to what has been told of orders; tell what has changed."""
+        self._send(account, account.catch_up(now))
+
+    def remark(self, account: BitmexAccount, now: int) -> None:
+        """Bring positions and margins up to the marks of now; tell what has changed."""
+        self._send(account, account.remark(now))
 
     def _tell_liquidations(self, account: BitmexAccount, events: list[Event]) -> None:
         """Tell the public of orders of the house: they come and go at once here (section 3.4)."""
@@ -155,6 +169,8 @@ class BitmexPrivate:
         """Tell what has happened, marks every ten seconds, and the daily settlement of realised PnL."""
         self.trailing.step(now, {name: market.market.day.last_tick for name, market in self._markets.items()})
         self.tell(now, real_ns)
+        for account in self.accounts.values():
+            self.catch_up(account, now)
         if now >= self._next_settle_ns:
             self._next_settle_ns = _after(now, DAY_NS, SETTLE_HOUR_NS)
             for account in self.accounts.values():
@@ -162,7 +178,7 @@ class BitmexPrivate:
         if now >= self._next_remark_ns:
             self._next_remark_ns = now + REMARK_NS
             for account in self.accounts.values():
-                self._send(account, account.remark(now))
+                self.remark(account, now)
 
     def refresh(self, account: BitmexAccount, symbol: str, now: int) -> Row:
         """Work a position out anew after its terms have changed; tell it, and return its row."""
@@ -183,6 +199,7 @@ class BitmexPrivate:
     def open_topic(self, connection: "BitmexConnection", account: int, topic: str, real_ns: int) -> None:
         """Send the partial of a private topic, and from now on its deltas."""
         table, _, symbol = topic.partition(":")
+        self.catch_up(self.accounts[account], self.exchange.now_ns)
         rows = [
             tables.encode(row)
             for row in self._rows_of(self.accounts[account], table)

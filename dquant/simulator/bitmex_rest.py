@@ -142,6 +142,7 @@ class BitmexRest:
             return self._say(404, self.error_body("Not Found"), headers)
         if account is None:
             return self._say(401, self.error_body("Authorization Required"), headers)
+        self._venue.private.catch_up(account, self._venue.now_ns)
         reply = handler(Params.of(request), account)
         text = tables.encode(_sorted(reply.body)).encode()
         if reply.plan.lost:

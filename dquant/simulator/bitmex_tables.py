@@ -9,7 +9,7 @@ Unix epoch and leave as ISO 8601 UTC with milliseconds.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
@@ -142,6 +142,10 @@ POOL = "Primary"
 iso = lru_cache(maxsize=4096)(iso_text)  # the same moment stands in many rows
 
 
+_quoted = json.encoder.encode_basestring_ascii
+_AS_PYTHON = frozenset({str, int, bool, type(None)})  # types that JSON spells alike everywhere
+
+
 def java_double(value: float) -> str:
     """Return a float as ``Double.toString`` of the exchange's backend prints it."""
     if value == 0 or 1e-3 <= abs(value) < 1e7:
@@ -152,18 +156,29 @@ def java_double(value: float) -> str:
     return f"{'-' if sign else ''}{text[0]}.{text[1:] or '0'}E{power}"
 
 
+# The C encoder at its barest: what a call of ``json.dumps`` sets up costs more than a row.
+_plain = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+_WORDS = {None: "null", True: "true", False: "false"}
+
+
 def encode(value: Any) -> str:
     """Return JSON text without blanks, floats in the exchange's manner."""
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is dict:
+        for item in value.values():
+            if type(item) not in _AS_PYTHON and not (type(item) is float and 1e-3 <= item < 1e7):
+                break
+        else:
+            return _plain(value)
+        return "{" + ",".join([f"{_quoted(key)}:{encode(item)}" for key, item in value.items()]) + "}"
+    if kind is str:
+        return _quoted(value)
+    if kind is float:
         return java_double(value) if isfinite(value) else "null"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(key)}:{encode(item)}" for key, item in value.items()) + "}"
+    if kind is int:
+        return str(value)
+    if value is None or kind is bool:
+        return _WORDS[value]
     return "[" + ",".join(map(encode, value)) + "]"
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -369,8 +370,7 @@ class SimulatedVenues:
         if answer.is_lost and request.transport is not None:
             request.transport.abort()
         # A client measures its clock against this header (BitMEX section 8).
-        date = formatdate(venue.clock_s(), usegmt=True)
-        headers = {**answer.headers, "Content-Type": answer.content_type, "Date": date}
+        headers = {**answer.headers, "Content-Type": answer.content_type, "Date": _date(venue.clock_s())}
         return web.Response(status=answer.status, body=answer.body, headers=headers)
 
     async def _converse(self, venue: Venue, request: web.BaseRequest) -> web.StreamResponse:
@@ -463,6 +463,11 @@ class SimulatedVenues:
         """Return how much waits to be sent to a client."""
         socket = self._sockets[venue].get(conn_id)
         return 0 if socket is None else socket.queued_bytes
+
+
+@lru_cache(maxsize=4)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

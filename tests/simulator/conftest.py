@@ -245,6 +245,7 @@ class BitmexBench:
         headers = self.signed(method, target, raw, account) | {"Content-Type": "application/json"}
         asked = RestRequest(method, f"/api/v1{path}", dict(parse_qsl(query)), raw, headers, target)
         answer = self.venue.answer(asked, self.now_ns)
+        self.venue.private.catch_up(self.venue.private.accounts[account], self.now_ns)
         return answer.status, json.loads(answer.body)
 
     def place(self, account: int = 100_001, **fields: Any) -> Any:

@@ -363,6 +363,43 @@ def test_marks_are_told_again_every_ten_seconds(bitmex):
     assert {"currentQty", "markPrice", "liquidationPrice", "unrealisedPnl"} <= rows[0].keys()
 
 
+def test_what_rest_works_out_anew_is_told_too(bitmex):
+    """A mirror of the feed stays what REST says, whoever asks for the margin in between."""
+    bitmex.place(orderQty=10_000)
+    connection = bitmex.listen("position", "margin")
+    mirror = {table: {} for table in ("position", "margin")}
+    for table, rows in (("position", "/position"), ("margin", "/user/margin?currency=all")):
+        path, _, query = rows.partition("?")
+        for row in bitmex.ask("GET", path, query=query)[1]:
+            mirror[table][row.get("symbol"), row["currency"]] = row
+    bitmex.run(500)
+    for _ in range(3):
+        bitmex.run(200)
+        margins = bitmex.ask("GET", "/user/margin", query="currency=all")[1]
+        for frame in (json.loads(text) for text in connection.texts_to_send()):
+            for row in frame["data"]:
+                mirror[frame["table"]][row.get("symbol"), row["currency"]].update(row)
+        for row in margins:
+            assert mirror["margin"][None, row["currency"]] == row
+        for row in bitmex.ask("GET", "/position")[1]:
+            assert mirror["position"][row["symbol"], row["currency"]] == row
+
+
+def test_executions_come_in_their_order_across_contracts(bitmex):
+    for symbol, price in (("XBTUSD", 80_000), ("ETHUSD", 2_000), ("XBTUSD", 80_100)):
+        bitmex.place(symbol=symbol, orderQty=100, price=price)
+    connection = bitmex.listen("execution")
+    bitmex.ask("DELETE", "/order/all", {})
+    frames = heard(connection, "execution")
+    assert [{row["symbol"] for row in frame["data"]} for frame in frames] == [
+        {"XBTUSD"},
+        {"ETHUSD"},
+        {"XBTUSD"},
+    ]
+    ids = [row["execID"] for frame in frames for row in frame["data"]]
+    assert ids == sorted(ids)
+
+
 def test_tables_are_shuffled_where_the_fault_says_so(bitmex):
     bitmex.venue.faults.inject("shuffle", {}, bitmex.real_ns)
     connection = bitmex.listen("execution", "order", "position", "margin")
