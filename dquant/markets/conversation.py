@@ -338,12 +338,15 @@ class Keeper:
                 self._on_down(reason)
             elif self.active is not None:
                 self._lose(self.active, reason)
-            base_s, ceiling_s = self._settings.reconnect_base_s, self._settings.reconnect_ceiling_s
-            delay_s = pause_s + full_jitter(self._attempt, base_s, ceiling_s)
+            delay_s = pause_s + self._delay_s(self._attempt)
             self._attempt += 1
             self.reconnects += 1
             logger.warning("%s: %s; next try in %.1f s", self._name, reason, delay_s)
             await asyncio.sleep(delay_s)
+
+    def _delay_s(self, attempt: int) -> float:
+        settings = self._settings
+        return full_jitter(attempt, settings.reconnect_base_s, settings.reconnect_ceiling_s)
 
     def _activate(self, conversation: Conversation) -> None:
         if self.active is not None:
@@ -379,6 +382,7 @@ class Keeper:
     async def _follow(self, conversation: Conversation) -> str:
         """Run a conversation and, when the venue announces its end, its successors."""
         run = self._start(conversation)
+        in_a_row = 0
         try:
             while True:
                 leave = asyncio.ensure_future(conversation.leave_asked.wait())
@@ -389,6 +393,12 @@ class Keeper:
                     leave.cancel()
                 if run.done():
                     return run.result()
+                # A venue that announces the end of each new connection is not asked for the next at once.
+                in_a_row = 0 if conversation.is_settled(now_ns()) else in_a_row + 1
+                if in_a_row:
+                    await asyncio.wait({run}, timeout=self._delay_s(in_a_row))
+                    if run.done():
+                        return run.result()
                 successor, next_run = await self._hand_over(run)
                 if successor is None or next_run is None:
                     return await run
@@ -411,10 +421,7 @@ class Keeper:
                 run = self._start(successor)
                 if await self._is_next(successor, run, old_run):
                     return successor, run
-            delay_s = full_jitter(
-                attempt, self._settings.reconnect_base_s, self._settings.reconnect_ceiling_s
-            )
-            await asyncio.wait({old_run}, timeout=delay_s)
+            await asyncio.wait({old_run}, timeout=self._delay_s(attempt))
             if old_run.done():
                 break
         return None, None

@@ -273,6 +273,25 @@ async def test_end_during_a_handover_is_told_at_once(bench: Bench, where: str) -
     assert bench.keeper.active in (None, bench.conversations[-1])
 
 
+async def test_venue_that_announces_the_end_of_each_new_connection_is_not_hammered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each notice in a row is followed later than the one before; a connection that settled counts anew."""
+    asked: list[int] = []
+    monkeypatch.setattr(module, "SETTLED_S", 3600.0)
+    monkeypatch.setattr(module, "full_jitter", lambda attempt, *_: asked.append(attempt) or 0.0)
+    for number in range(4):
+        if number == 3:
+            monkeypatch.setattr(module, "SETTLED_S", 0.0)
+        bench.say(number, top(1.0 + number, ts_event=1 + number), ReconnectAsked("64008", 0))
+        await bench.until(lambda count=number + 2: len(bench.connections) == count)
+        bench.say(number + 1, top(1.5 + number, ts_event=2 + number))
+        await bench.until(lambda count=number + 2: len(bench.all("active")) == count)
+
+    assert asked == [1, 2, 3]
+    assert bench.all("down") == []
+
+
 async def test_successor_under_way_is_kept_when_the_old_connection_ends(bench: Bench) -> None:
     bench.say(0, top(1.0), ReconnectAsked("64008", 0))
     await bench.until(lambda: len(bench.connections) == 2)
