@@ -47,12 +47,15 @@ class BitmexRest:
             "/": lambda _query: self._about(),
             "/instrument": lambda query: self.list_rows(self._instruments(everything=True), query),
             "/instrument/active": lambda _query: self._instruments(),
-            "/instrument/indices": lambda _query: list(venue.indices.values()),
-            "/instrument/activeAndIndices": lambda _query: [*self._instruments(), *venue.indices.values()],
+            "/instrument/indices": lambda _query: list(venue.indices.rows.values()),
+            "/instrument/activeAndIndices": lambda _query: [
+                *self._instruments(),
+                *venue.indices.rows.values(),
+            ],
             "/instrument/activeIntervals": lambda _query: self._intervals(),
             "/orderBook/L2": self._book,
-            "/trade": lambda query: self._prints("trades", query),
-            "/trade/bucketed": lambda query: self._buckets(query, BitmexMarket.bucket),
+            "/trade": lambda query: self._prints("trades", query, *venue.indices.prints.values()),
+            "/trade/bucketed": lambda query: self._buckets(query, BitmexMarket.bucket, venue.indices.buckets),
             "/quote": lambda query: self._prints("quotes", query),
             "/quote/bucketed": lambda query: self._buckets(query, BitmexMarket.quote_bucket),
             "/funding": lambda query: self.list_rows(self._merged("fundings"), query),
@@ -181,7 +184,7 @@ class BitmexRest:
         more: Row = {"limitDownPrice": None, "limitUpPrice": None, "capped": False}
         rows = [{**market.row, **more} for market in self._venue.markets.values()]
         if everything:
-            rows += [*self._venue.gone.values(), *self._venue.indices.values()]
+            rows += [*self._venue.gone.values(), *self._venue.indices.rows.values()]
         return rows
 
     def _intervals(self) -> Row:
@@ -202,19 +205,28 @@ class BitmexRest:
         rows = [] if market is None else market.book.image(self._venue.now_ns, depth)
         return f"[{','.join(rows)}]"
 
-    def _merged(self, what: str) -> list[Row]:
-        rows = [row for market in self._venue.markets.values() for row in getattr(market, what)]
+    def _merged(self, what: str, *more: Iterable[Row]) -> list[Row]:
+        lists = [*(getattr(market, what) for market in self._venue.markets.values()), *more]
+        rows = [row for some in lists for row in some]
         return sorted(rows, key=lambda row: str(row["timestamp"]))
 
-    def _prints(self, what: str, query: Mapping[str, str]) -> list[Row]:
-        return self.list_rows(self._merged(what), query, MAX_COUNT_PRINTS)
+    def _prints(self, what: str, query: Mapping[str, str], *more: Iterable[Row]) -> list[Row]:
+        return self.list_rows(self._merged(what, *more), query, MAX_COUNT_PRINTS)
 
-    def _buckets(self, query: Mapping[str, str], read: Callable[[BitmexMarket, Bar, int], Row]) -> list[Row]:
-        """Return bars, stamped with their ends."""
+    def _buckets(
+        self,
+        query: Mapping[str, str],
+        read: Callable[[BitmexMarket, Bar, int], Row],
+        of_index: Callable[[str, int, int], list[Row]] | None = None,
+    ) -> list[Row]:
+        """Return bars, stamped with their ends; those of an index where it is asked for by its name."""
         size_ns = bins.BINS.get(query.get("binSize") or "1m")
         if size_ns is None:
             raise BadRequest("'binSize' must be one of 1m, 5m, 1h, 1d.", "ValidationError")
         now, is_partial = self._venue.now_ns, query.get("partial", "").lower() in ("true", "1")
+        if of_index is not None and (symbol := query.get("symbol", "")) in self._venue.indices.rows:
+            bars = of_index(symbol, size_ns, now)
+            return self.list_rows(bars if is_partial else bars[:-1], query, MAX_COUNT_PRINTS)
         rows = [
             read(market, bar, bar.start + size_ns)
             for market in self._venue.markets.values()

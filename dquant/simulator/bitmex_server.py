@@ -30,6 +30,7 @@ from dquant.simulator.bars import MINUTE_NS
 from dquant.simulator.bitmex_auth import AuthRefused, credentials_in
 from dquant.simulator.bitmex_books import ThrottledWindow
 from dquant.simulator.bitmex_connection import CLOSE_RESTART, BitmexConnection
+from dquant.simulator.bitmex_indices import PERIOD_NS, Indices
 from dquant.simulator.bitmex_limits import STRANGER_PER_MINUTE
 from dquant.simulator.bitmex_market import BitmexMarket
 from dquant.simulator.bitmex_platform import FUND, Platform
@@ -48,13 +49,12 @@ L2_TABLES = ("orderBookL2", *WINDOWS)
 THROTTLE_NS = 100 * NS_PER_MS
 # Section 3.4: mark and index ticked every 5 s in 2018 and end in .500 in 2026, the period is unconfirmed.
 PRICE_NS, PRICE_PHASE_NS = NS_PER_S, 500 * NS_PER_MS
-SLOW_NS = 5 * NS_PER_S  # top of book and day figures in the instrument row, indices
+SLOW_NS = PERIOD_NS  # top of book and day figures in the instrument row, indices
 CONNECTS_PER_HOUR = 720
 HOUR_NS = 3600 * NS_PER_S
 NOTES_LIMIT = 1000
 GONE_LIMIT = 20  # settled futures that REST still lists
 PLATFORM_PATH = "/realtimePlatform"
-MATCH_ID_OF_NOTHING = "00000000-0000-0000-0000-000000000000"
 
 
 class BitmexServer:
@@ -82,10 +82,7 @@ class BitmexServer:
             self.markets[contract.symbol] = BitmexMarket(contract, flow, self.now_ns)
             self.private.list_market(self.markets[contract.symbol])
         self.private.open_accounts(self.now_ns)
-        self.indices = {
-            symbol: instruments.index_row(symbol, self._index(symbol), self.now_ns)
-            for symbol in instruments.INDICES
-        }
+        self.indices = Indices(flow, self.now_ns)
         self.gone: dict[str, Row] = {}  # instrument rows of settled futures
         self.settlements: deque[Row] = deque(maxlen=20)
         self.platform = Platform(self)
@@ -220,7 +217,7 @@ class BitmexServer:
 
     def is_symbol(self, symbol: str) -> bool:
         """Return whether a topic may name this symbol."""
-        return symbol in self.markets or symbol in self.indices
+        return symbol in self.markets or symbol in self.indices.rows
 
     def open_topic(self, connection: BitmexConnection, topic: str) -> None:
         """Send the partial of a topic, and from now on its deltas."""
@@ -317,12 +314,13 @@ class BitmexServer:
 
     def _rows_of(self, table: str, symbol: str, chosen: list[BitmexMarket]) -> Iterable[Row]:
         if table == "instrument":
-            indices = [row for name, row in self.indices.items() if symbol in ("", name)]
+            indices = [row for name, row in self.indices.rows.items() if symbol in ("", name)]
             return [*(market.row for market in chosen), *indices]
         if table == "quote":
             return [market.quotes[-1] for market in chosen]
         if table == "trade":
-            return [market.trades[-1] for market in chosen]
+            indices = [rows[-1] for name, rows in self.indices.prints.items() if symbol in ("", name)]
+            return [*(market.trades[-1] for market in chosen), *indices]
         if table == "orderBook10":
             for market in chosen:
                 if not self._is_heard(table, market.symbol):
@@ -476,26 +474,9 @@ class BitmexServer:
             if change is not None:
                 self._tell_rows("instrument", market.symbol, "update", [change])
 
-    def _index(self, symbol: str) -> float:
-        return round(self.flow.index(*instruments.INDICES[symbol]), 2)
-
     def _publish_indices(self) -> None:
-        stamp = tables.iso(self.now_ns - self.now_ns % SLOW_NS)
-        for symbol, row in self.indices.items():
-            price, before = self._index(symbol), row["lastPrice"]
-            direction = "PlusTick" if price > before else "MinusTick" if price < before else "ZeroPlusTick"
-            news: Row = {
-                "lastPrice": price,
-                "markPrice": price,
-                "lastTickDirection": direction,
-                "timestamp": stamp,
-            }
-            row.update(news)
-            self._tell_rows("instrument", symbol, "update", [{"symbol": symbol, **news}])
-            # Section 3.4: an index prints pseudo trades of size 0.
-            trade: Row = {"timestamp": stamp, "symbol": symbol, "side": "Buy", "size": 0, "price": price}
-            trade |= {"tickDirection": direction, "trdMatchID": MATCH_ID_OF_NOTHING, "grossValue": 0}
-            trade |= {"homeNotional": 0.0, "foreignNotional": 0.0, "trdType": "Referential"}
+        for symbol, change, trade in self.indices.step(self.now_ns):
+            self._tell_rows("instrument", symbol, "update", [change])
             self._tell_rows("trade", symbol, "insert", [trade])
 
     def _settle(self, market: BitmexMarket) -> None:

@@ -439,6 +439,23 @@ def test_indices_print_pseudo_trades_of_no_size(bench):
     assert (trade["data"][0]["size"], trade["data"][0]["trdType"]) == (0, "Referential")
     (update,) = of(frames, "instrument")
     assert update["data"][0]["lastPrice"] == trade["data"][0]["price"]
+    (partial,) = of(frames_of(bench.connect("subscribe=trade:.BXBT")), "trade")
+    assert partial["data"] == trade["data"]
+
+
+def test_an_index_is_asked_for_by_its_trades_and_bars(bitmex):
+    """``/trade?symbol=.BXBT&count=1&reverse=true`` is how many bots read it."""
+    bitmex.run(65_000)
+    newest = bitmex.ask("GET", "/trade", query="symbol=.BXBT&count=5&reverse=true")[1]
+    assert [row["symbol"] for row in newest] == [".BXBT"] * 5
+    assert newest[0]["price"] == bitmex.venue.indices.rows[".BXBT"]["lastPrice"]
+    every = bitmex.ask("GET", "/trade", query="count=1000&reverse=true")[1]
+    assert {row["symbol"] for row in every} >= {"XBTUSD", ".BXBT"}
+    query = "symbol=.BXBT&binSize=1m&count=60&reverse=true"
+    bars = bitmex.ask("GET", "/trade/bucketed", query=query)[1]
+    assert (len(bars), {bar["volume"] for bar in bars}) == (60, {0})
+    assert bars[0]["close"] in [row["price"] for row in every if row["symbol"] == ".BXBT"]
+    assert bitmex.ask("GET", "/quote/bucketed", query=query)[1] == []
 
 
 def test_funding_is_told_at_its_hour_and_the_next_rate_takes_over(bench):
