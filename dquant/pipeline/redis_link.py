@@ -17,6 +17,7 @@ Units: seconds.
 """
 
 import dataclasses
+import os
 import ssl
 from typing import Any
 from urllib.parse import unquote
@@ -139,7 +140,11 @@ class RedisSettings:
         """
         given = {"user": cfg.redis_user or None, "password": cfg.redis_password or None, "db": cfg.redis_db}
         if cfg.redis_url:
-            return cls.from_url(cfg.redis_url, key=f"{cfg.source_of('redis_url')} [redis_url]", **given)
+            key = f"{cfg.source_of('redis_url')} [redis_url]"
+            settings = cls.from_url(cfg.redis_url, key=key, **given)
+            if settings.tls_ca_file and not os.access(settings.tls_ca_file, os.R_OK):
+                raise ConfigError(f"ca_file {settings.tls_ca_file!r} cannot be read", key)
+            return settings
         key = f"{cfg.source_of('redis_host')} [redis_host/redis_port]"
         return cls(host=cfg.redis_host, port=cfg.redis_port, key=key, **given)
 
@@ -229,16 +234,35 @@ async def check_login(settings: RedisSettings) -> None:
         await close_client(client)
 
 
+def _words(exc: BaseException) -> str:
+    """Return what an error says, without what redis-py and asyncio wrap around it."""
+    cause = _cause(exc)
+    for each in (exc, cause):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"certificate not trusted: {each.verify_message}"
+        if isinstance(each, OSError) and not isinstance(each, (TimeoutError, ssl.SSLError)) and each.errno:
+            return os.strerror(each.errno) if each.errno > 0 else str(each.strerror)  # below 0: no such host
+    if isinstance(exc, TimeoutError) or isinstance(cause, TimeoutError):
+        return "no answer in time"
+    return str(exc).strip().rstrip(".") or type(exc).__name__
+
+
+def _cause(exc: BaseException) -> BaseException | None:
+    return exc.__cause__ or exc.__context__
+
+
 def explain(exc: BaseException, settings: RedisSettings) -> str:
     """Say in one line what failed at which address, and what to do about it."""
-    what = str(exc).strip() or type(exc).__name__
+    what = _words(exc)
     for secret in (settings.password, settings.sentinel_password):
         if secret:
             what = what.replace(secret, "***")
     where = settings.address
-    if isinstance(exc, (AuthenticationError, NoPermissionError)) or "NOAUTH" in what:
+    if "NOAUTH" in what or what.startswith("HELLO must be called with the client already authenticated"):
+        return f"Redis at {where} wants a login: set redis_user and redis_password"
+    if isinstance(exc, (AuthenticationError, NoPermissionError)):
         return f"Redis at {where} refuses us ({what}): set redis_user and redis_password"
-    if isinstance(exc, ssl.SSLError) or isinstance(exc.__cause__, ssl.SSLError) or "SSL" in what:
+    if isinstance(exc, ssl.SSLError) or isinstance(_cause(exc), ssl.SSLError) or "SSL" in what:
         return f"TLS with Redis at {where} fails ({what}): check its ca_file and that the port speaks TLS"
     if isinstance(exc, MasterNotFoundError):
         return f"no sentinel at {where} names a master that answers ({what}): check {settings.key}"

@@ -35,6 +35,7 @@ from dquant.pipeline.redis_link import RedisSettings, check_login
 from dquant.util import full_jitter
 
 PROBE_TIMEOUT_S = 0.5
+CLOSED_AGAIN_S = 0.2
 START_TIMEOUT_S = 5.0
 START_STEP_S = 0.005
 STOP_TIMEOUT_S = 2.0
@@ -61,6 +62,10 @@ _SHIM = (
 )
 
 
+class _Closed(ConnectionError):
+    """Connected, and closed without an answer."""
+
+
 def probe(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     """Tell whether a Redis answers there; one that wants a password, or is loading, answers too.
 
@@ -68,8 +73,18 @@ def probe(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
         PipelineError: Something holds the port that is no Redis, or answers nothing.
 
     """
+    ping = b"*1\r\n$4\r\nPING\r\n"
     try:
-        return _ask(host, port, timeout_s, b"*1\r\n$4\r\nPING\r\n").startswith((b"+", b"-"))
+        try:
+            return _ask(host, port, timeout_s, ping).startswith((b"+", b"-"))
+        except _Closed:
+            time.sleep(CLOSED_AGAIN_S)  # it may have been ending just then
+            return _ask(host, port, timeout_s, ping).startswith((b"+", b"-"))
+    except _Closed:
+        raise PipelineError(
+            f"what listens at {host}:{port} closes the connection: it wants TLS (set redis_url = rediss://…) "
+            "or is no Redis (set redis_host/redis_port)"
+        ) from None
     except TimeoutError:
         raise PipelineError(
             f"what listens at {host}:{port} does not answer within {timeout_s:g} s: "
@@ -97,13 +112,17 @@ def _ask(host: str, port: int, timeout_s: float, request: bytes, until: bytes = 
     except TimeoutError as exc:
         raise ConnectionError("no connection") from exc
     with connection:
-        connection.sendall(request)
         answer = b""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # which the next read tells
+            connection.sendall(request)
         while until not in answer and not _refusal(answer):
             connection.settimeout(max(0.001, deadline - time.monotonic()))
-            data = connection.recv(65536)
+            try:
+                data = connection.recv(65536)
+            except ConnectionResetError:
+                data = b""
             if not data:
-                raise ConnectionError("closed")
+                raise _Closed("closed")
             answer += data
             if answer[:1] not in b"+-$=*_#:":
                 raise ValueError(f"it says {answer[:20]!r}")

@@ -92,6 +92,37 @@ async def test_a_dead_port_fails_at_once_and_names_address_and_key(unused_port):
     assert "redis_host/redis_port" in str(caught.value)
 
 
+async def test_what_refuses_is_said_shortly_with_the_remedy(make_server, unused_port):
+    server = make_server("requirepass right")
+    for settings, words in (
+        (
+            RedisSettings(port=unused_port),
+            f"redis://127.0.0.1:{unused_port}/0 (Connection refused): start one",
+        ),
+        (RedisSettings(host="no.such.host.invalid"), "redis://no.such.host.invalid:6379/0 ("),
+        (server.settings, f"127.0.0.1:{server.port}/0 wants a login: set redis_user and redis_password"),
+    ):
+        with pytest.raises(PipelineError) as caught:
+            await check_login(settings)
+        assert words in str(caught.value)
+        assert "Error " not in str(caught.value)
+
+
+def test_a_ca_file_that_cannot_be_read_is_a_usage_error():
+    class Config:
+        redis_url = "rediss://h:1?ca_file=/nonexistent/ca.pem"
+        redis_user = redis_password = ""
+        redis_db = 0
+
+        def source_of(self, name):
+            return "DQUANT_REDIS_URL"
+
+    with pytest.raises(
+        ConfigError, match=r"^DQUANT_REDIS_URL .* ca_file '/nonexistent/ca.pem' cannot be read$"
+    ):
+        RedisSettings.from_config(Config())
+
+
 async def test_an_acl_user_logs_in_and_a_wrong_password_is_refused_in_one_line(make_server):
     server = make_server("user default off", "user bob on >hunter2 ~* &* +@all")
     good = RedisSettings(port=server.port, user="bob", password="hunter2")
@@ -150,7 +181,7 @@ async def test_tls_is_spoken_and_an_unknown_authority_refused(authority, tls_doo
     port = await tls_door(*authority)
 
     await check_login(RedisSettings.from_url(f"rediss://127.0.0.1:{port}?ca_file={certificate}"))
-    with pytest.raises(PipelineError, match="TLS"):
+    with pytest.raises(PipelineError, match=r"TLS .*not trusted.*ca_file"):
         await check_login(RedisSettings.from_url(f"rediss://127.0.0.1:{port}"))
 
 

@@ -142,6 +142,21 @@ def test_a_port_held_by_something_else_is_said():
         thread.join()
 
 
+def test_a_port_that_closes_at_once_may_want_tls():
+    """A Redis with TLS answers a word that is not TLS so; no server of our own could be started there."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+
+        def close():
+            for _ in range(2):
+                sock.accept()[0].close()
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        with pytest.raises(PipelineError, match=r"wants TLS \(set redis_url = rediss://"):
+            probe("127.0.0.1", sock.getsockname()[1])
+        thread.join()
+
+
 @pytest.mark.parametrize("user", [None, "bob"])
 def test_credentials_reach_the_server_and_neither_arguments_nor_environment(unused_port, user, monkeypatch):
     monkeypatch.setenv("DQUANT_REDIS_PASSWORD", 'hunter2 "\n#')
