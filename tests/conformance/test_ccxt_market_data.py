@@ -39,6 +39,9 @@ def check_common(seen):
         low <= min(opened, close) <= max(opened, close) <= high for _, opened, high, low, close, _ in candles
     )
     assert candles[-1][4] == pytest.approx(ticker["last"], rel=0.01)
+    days = seen["fetch_days"]
+    assert len(days) == 60
+    assert {later[0] - row[0] for row, later in pairwise(days)} == {86_400_000}
     history = seen["fetch_funding_rate_history"]
     gaps = {later["timestamp"] - row["timestamp"] for row, later in pairwise(history)}
     assert gaps == {8 * 3_600_000}
@@ -58,6 +61,7 @@ def test_ccxt_reads_market_data_of_okx(run, pair):
     assert seen["fetch_status"]["status"] == "ok"
     assert SYMBOL in seen["fetch_funding_rates"]
     mark = seen["fetch_mark_price"]["markPrice"]
+    assert seen["fetch_mark_ohlcv"][-1][4] == pytest.approx(mark, rel=0.01)
     assert seen["fetch_mark_prices"][SYMBOL]["markPrice"] == pytest.approx(mark, rel=0.01)
     assert float(seen["index"]["data"][0]["idxPx"]) == pytest.approx(mark, rel=0.01)
     assert seen["fetch_open_interest"]["openInterestAmount"] > 0
@@ -82,12 +86,14 @@ def test_ccxt_reads_market_data_of_bitmex(run, pair):
 
 
 @pytest.mark.parametrize("venue", ["okex", "bitmex"])
-def test_ccxt_follows_the_streams(run, venue):
-    seen = run(ENVIRONMENTS[venue], "ccxt_streams", venue, states=25)
+def test_ccxt_follows_the_streams(run, pair, venue):
+    seen = run(ENVIRONMENTS[venue], "ccxt_streams", venue, states=25, control=pair.child.control)
     books = seen.all("watch_order_book")
     assert len(books) == 25
     tops = [is_book(book) for book in books]
     assert len(set(tops)) > 1
+    assert len(seen["book_kept"]["bids"]) == 300
+    assert seen["book_kept"] == seen["book_fetched"]
     assert len(seen.all("watch_ticker")) == 3
     # Of a sparse update ccxt makes a ticker with holes; the first one is whole.
     first = seen.all("watch_ticker")[0]

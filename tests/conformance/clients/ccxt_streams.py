@@ -1,6 +1,8 @@
 """ccxt's websocket side on public market data: a number of states of each stream."""
 
 import asyncio
+import json
+import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from ccxt_client import SYMBOL, exchange
 from report import WHERE, refuse, tell
 
 STATES = WHERE.get("states", 30)
+TENTH_NS = 100_000_000
 
 
 async def watch(call: str, states: int, method: Callable[..., Awaitable[Any]], *args: Any) -> None:
@@ -32,6 +35,29 @@ def thin(value: Any) -> Any:
     return value
 
 
+def move_clock(**how: Any) -> int:
+    """Have the venue's clock moved or stopped; return its time, ns."""
+    request = urllib.request.Request(WHERE["control"] + "/clock", json.dumps(how).encode())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return int(json.load(answer)["now_ns"])
+
+
+async def compare(client: Any) -> None:
+    """Say what the book came to by its updates, and what it is, while nothing happens."""
+    now = move_clock(speed=0)
+    try:
+        # OKX tells of its books at every tenth of a second.
+        move_clock(set=now - now % TENTH_NS + TENTH_NS)
+        await asyncio.sleep(0.7)
+        for call, book in (
+            ("book_kept", client.orderbooks[SYMBOL]),
+            ("book_fetched", await client.fetch_order_book(SYMBOL, 300)),
+        ):
+            tell(call, {side: [list(row)[:2] for row in book[side][:300]] for side in ("bids", "asks")})
+    finally:
+        move_clock(speed=1)
+
+
 async def run() -> None:
     client = exchange(pro)
     # Two channels of one book on one client overwrite each other in ccxt's cache.
@@ -52,6 +78,7 @@ async def run() -> None:
                 watch("watch_bids_asks", 3, client.watch_bids_asks, [SYMBOL]),
             ]
         await asyncio.gather(*streams)
+        await compare(client)
     finally:
         await client.close()
         await other.close()

@@ -25,6 +25,7 @@ def price(share: float) -> float:
 
 def order(call: str, kind: str, side: str, lots: int, at: float | None = None, **params: Any) -> Any:
     """Place an order and say what the answer was, then what the venue says of it."""
+    params = {"clientOrderId": call.replace("_", ""), **params}
     placed = attempt(call, client.create_order, SYMBOL, kind, side, lots * LOT, at, params)
     if placed is not None and placed.get("id"):
         attempt(f"{call}: fetched", client.fetch_order, placed["id"], SYMBOL)
@@ -53,7 +54,7 @@ else:
     attempt("fetch_leverage", client.fetch_leverage, SYMBOL)
 
 # An order that rests, is amended and cancelled.
-resting = order("resting", "limit", "buy", 2, price(0.98), clientOrderId="rest1")
+resting = order("resting", "limit", "buy", 2, price(0.98))
 if resting:
     number = resting["id"]
     attempt("fetch_open_orders", client.fetch_open_orders, SYMBOL)
@@ -73,8 +74,13 @@ order("post_only", "limit", "sell", 1, price(1.02), postOnly=True)
 order("post_only_crossing", "limit", "sell", 1, price(0.996), postOnly=True)
 order("reduce_only", "limit", "sell", 1, price(0.996), reduceOnly=True)
 if not is_okex:
-    order("stop", "market", "sell", 1, None, triggerPrice=price(0.95), triggerDirection="below")
-    order("stop_limit", "limit", "sell", 1, price(0.94), triggerPrice=price(0.95), triggerDirection="below")
+    below: dict[str, Any] = {"triggerPrice": price(0.95), "triggerDirection": "below"}
+    above: dict[str, Any] = {"triggerPrice": price(1.05), "triggerDirection": "above"}
+    order("stop", "market", "sell", 1, None, **below)
+    order("stop_limit", "limit", "sell", 1, price(0.94), **below)
+    order("touched", "market", "sell", 1, None, **above)
+    order("touched_limit", "limit", "sell", 1, price(1.06), **above)
+    order("trailing", "market", "sell", 1, None, trailingAmount=price(0.01), triggerDirection="below")
 if is_okex:
     order("optimal_limit_ioc", "optimal_limit_ioc", "buy", 1)
 order("off_lot", "limit", "buy", 1, price(0.98), **({"sz": "0.05"} if is_okex else {"orderQty": 50}))
