@@ -290,7 +290,9 @@ class BitmexAccount:
             kind, fill = "Trade", event.fill
             face.add_fill(fill)
             listed = self._house.listed[fill.symbol]
-            facts = order_rows.trade_facts(fill, listed.contract, listed.match_id(fill.trade_id))
+            # What the house took in a liquidation was never printed: it has an id of its own.
+            match_id = listed.match_id(fill.trade_id or -fill.fill_id)
+            facts = order_rows.trade_facts(fill, listed.contract, match_id)
             if fill.reason is Reason.LIQUIDATION:
                 facts["execType"] = "Liquidation"
             wallet = self.wallets.get(fill.fee_coin)

@@ -224,10 +224,9 @@ class BitmexMarket:
         self.next_funding = next_funding(now)
         return row
 
-    def settlement_rows(self, price: float) -> tuple[Row, Row]:
-        """Return the settlement row and the pseudo trade, which has no side, of a future that expires now."""
-        assert self.contract.expiry is not None
-        ts = iso(self.contract.expiry)
+    def settlement_rows(self, price: float, ended_ns: int) -> tuple[Row, Row]:
+        """Return the settlement row and the pseudo trade, which has no side, of a contract that ends."""
+        ts = iso(ended_ns)
         size = self.row["openInterest"]
         home, foreign = self.contract.notionals(size, price, price)
         settlement = {

@@ -17,6 +17,7 @@ one book (levels, quotes), not even to a new subscriber of it, and lets it catch
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import count, groupby
 from operator import attrgetter
 from typing import Any
@@ -39,7 +40,7 @@ from dquant.simulator.bitmex_private_types import PRIVATE_TYPES
 from dquant.simulator.bitmex_rest import BitmexRest
 from dquant.simulator.bitmex_spoil import spoil_levels
 from dquant.simulator.bitmex_tables import Row
-from dquant.simulator.exchange import Exchange
+from dquant.simulator.exchange import Exchange, TradingMode
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import Flow
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
@@ -165,6 +166,8 @@ class BitmexServer:
             self._is_due("slow", SLOW_NS),
         )
         for market in list(self.markets.values()):
+            if self._has_ended(market):
+                continue
             if ended:
                 market.close_minute(self.now_ns - self.now_ns % MINUTE_NS)
             self._publish_levels(market, throttled)
@@ -483,13 +486,8 @@ class BitmexServer:
         """Let a future expire and list the next one."""
         symbol = market.symbol
         price = self.private.settle(symbol, self.now_ns, self.real_ns)
-        settlement, trade = market.settlement_rows(float(price))
-        self.settlements.append(settlement)
-        self._tell_rows("settlement", symbol, "insert", [settlement])
-        self._tell_rows("trade", symbol, "insert", [trade])
-        change = market.change(self.now_ns, {"state": "Settled", "settledPrice": settlement["settledPrice"]})
-        if change is not None:
-            self._tell_rows("instrument", symbol, "update", [change])
+        if market.row["state"] != "Settled":  # by force, before its time
+            self._tell_settlement(market, price, market.contract.expiry or self.now_ns)
         self.gone[symbol] = market.row
         if len(self.gone) > GONE_LIMIT:
             del self.gone[next(iter(self.gone))]
@@ -500,7 +498,32 @@ class BitmexServer:
         self.markets[contract.symbol] = successor
         self.private.list_market(successor)
         self._tell_rows("instrument", contract.symbol, "insert", [successor.row])
-        self._note("settlement", symbol, price=settlement["settledPrice"], listed=contract.symbol)
+        self._note("settlement", symbol, price=float(price), listed=contract.symbol)
+
+    def _tell_settlement(self, market: BitmexMarket, price: Decimal, ended_ns: int) -> None:
+        settlement, trade = market.settlement_rows(float(price), ended_ns)
+        self.settlements.append(settlement)
+        self._tell_rows("settlement", market.symbol, "insert", [settlement])
+        self._tell_rows("trade", market.symbol, "insert", [trade])
+        change = market.change(self.now_ns, {"state": "Settled", "settledPrice": settlement["settledPrice"]})
+        if change is not None:
+            self._tell_rows("instrument", market.symbol, "update", [change])
+
+    def _has_ended(self, market: BitmexMarket) -> bool:
+        """Return whether a contract was settled by force; tell of that, and of trading that stops."""
+        symbol, state = market.symbol, market.row["state"]
+        if state == "Settled":
+            return True
+        price = self.exchange.delivered_at(symbol)
+        expiry = market.contract.expiry
+        if price is not None and (expiry is None or self.now_ns < expiry):
+            self._tell_settlement(market, price, self.now_ns)
+            return True
+        is_closed = self.exchange.trading(symbol) is TradingMode.CLOSED
+        change = market.change(self.now_ns, {"state": "Closed" if is_closed else "Open"})
+        if change is not None:
+            self._tell_rows("instrument", symbol, "update", [change])
+        return False
 
     def _note(self, event: str, symbol: str, **facts: Any) -> None:
         self._notes.append(

@@ -149,6 +149,7 @@ class Exchange(ExchangeReader):
         desk = OrderDesk(clearing, self._timers, self.options.max_orders, self.options.max_orders_per_symbol)
         super().__init__(clearing, desk)
         self._trading: dict[str, TradingMode] = {}  # "": the whole venue
+        self._delivered: dict[str, Decimal] = {}  # prices of contracts that have ended and are still listed
         self._checked_ns = flow.now_ns
         flow.keepers.append(self)
 
@@ -185,6 +186,7 @@ class Exchange(ExchangeReader):
         self._clearing.markets[symbol].book.listener = None
         del self._desk.matching[symbol], self._clearing.markets[symbol], self._clearing.contracts[symbol]
         self._trading.pop(symbol, None)
+        self._delivered.pop(symbol, None)
 
     def open_account(
         self,
@@ -211,6 +213,10 @@ class Exchange(ExchangeReader):
         if TradingMode.CLOSED in modes:
             return TradingMode.CLOSED
         return TradingMode.REDUCE_ONLY if TradingMode.REDUCE_ONLY in modes else TradingMode.OPEN
+
+    def delivered_at(self, symbol: str) -> Decimal | None:
+        """Return the price at which a contract has ended; None while it has not."""
+        return self._delivered.get(symbol)
 
     # Orders
 
@@ -513,6 +519,7 @@ class Exchange(ExchangeReader):
         new_order = self._desk.next_order if self.options.has_delivery_orders else None
         self._clearing.deliver(symbol, price, new_order)
         self._trading[symbol] = TradingMode.CLOSED
+        self._delivered.setdefault(symbol, price)
 
     def call_margin(self, account: str, coin: str | None = None) -> None:
         """Liquidate an account, as if its equity had fallen to the maintenance margin; one coin, or all."""

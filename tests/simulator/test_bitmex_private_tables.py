@@ -17,6 +17,7 @@ from dquant.simulator.bitmex_private_types import PRIVATE_KEYS, PRIVATE_TYPES
 from dquant.simulator.bitmex_tables import PLATFORM_ONLY
 from dquant.simulator.exchange_events import Fill, PositionView
 from dquant.simulator.flow_book import BID
+from dquant.simulator.injection import inject
 from dquant.simulator.orders import OrderView, PosSide, Reason, State
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "bitmex"
@@ -557,6 +558,36 @@ def test_a_future_settles_at_expiry_and_takes_its_orders_with_it(bitmex_at):
     assert bench.refused("POST", "/order", {"symbol": "XBTU26", "orderQty": 100}) == "Instrument expired"
     assert bench.place(symbol="XBTZ26", orderQty=100)["ordStatus"] == "Filled"
     identities(bench)
+
+
+def test_a_contract_settled_by_force_is_settled_for_the_public_too(bitmex):
+    """Section 6.7, as at the end of the venue: the state, the settlement, and no prices any more."""
+    bitmex.place(orderQty=1_000)
+    connection = bitmex.listen("execution")
+    topics = "instrument:XBTUSD,settlement,trade:XBTUSD,quote:XBTUSD"
+    public = bitmex.venue.connect("/realtime", f"subscribe={topics}", 0)
+    public.texts_to_send()
+    inject(bitmex.venue, "settle", {"inst_id": "XBTUSD"}, bitmex.real_ns)
+    bitmex.run(1_000)
+    (executed,) = [row for frame in heard(connection, "execution") for row in frame["data"]]
+    frames = [json.loads(text) for text in public.texts_to_send()]
+    told = {frame["table"]: frame["data"][0] for frame in frames}
+    assert executed["execType"] == "Settlement"
+    assert told["settlement"]["settledPrice"] == told["trade"]["price"] == executed["lastPx"]
+    assert (told["trade"]["trdType"], told["instrument"]["state"]) == ("Settlement", "Settled")
+    assert "quote" not in told
+    assert bitmex.ask("GET", "/settlement")[1] == [told["settlement"]]
+    assert bitmex.refused("POST", "/order", {"symbol": "XBTUSD", "orderQty": 100}) == "Market is not open"
+
+
+def test_an_instrument_says_when_it_takes_no_orders(bitmex):
+    public = bitmex.venue.connect("/realtime", "subscribe=instrument:XBTUSD", 0)
+    for mode, state in (("closed", "Closed"), ("open", "Open")):
+        public.texts_to_send()
+        inject(bitmex.venue, "trading", {"mode": mode}, bitmex.real_ns)
+        bitmex.run(20)
+        rows = [row for text in public.texts_to_send() for row in json.loads(text)["data"]]
+        assert [row["state"] for row in rows if "state" in row] == [state]
 
 
 def test_realised_pnl_moves_into_the_wallet_at_noon(bitmex_at):
