@@ -516,7 +516,9 @@ class BitmexServer:
             return True
         price = self.exchange.delivered_at(symbol)
         expiry = market.contract.expiry
-        if price is not None and (expiry is None or self.now_ns < expiry):
+        if price is not None:
+            if expiry is not None and expiry <= self.now_ns:
+                return False  # its time had come: ``_settle`` tells
             self._tell_settlement(market, price, self.now_ns)
             return True
         is_closed = self.exchange.trading(symbol) is TradingMode.CLOSED
