@@ -93,6 +93,7 @@ from dquant.simulator.timers import Timers
 _DAY_NS = 86_400 * NS_PER_S
 _SETTLEMENT_NS = 8 * 3600 * NS_PER_S  # of the UTC day
 _FUNDING_NS = 8 * 3600 * NS_PER_S
+_ENDS = {"expire": Reason.EXPIRED, "late_reject": Reason.LATE_REJECT, "cancel": Reason.USER}  # of an order
 _MARGIN_CHECK_NS = 100 * NS_PER_MS
 
 
@@ -318,6 +319,10 @@ class Exchange(ExchangeReader):
         self._desk.settle_links()
         return view
 
+    def cancel_later(self, account: str, order_id: int, delay_ns: int) -> None:
+        """Cancel an order for its client after a while, if it is still open then."""
+        self._timers.set(("cancel", account, str(order_id)), self.now_ns + max(1, delay_ns))
+
     def cancel_all(
         self,
         account: str,
@@ -473,12 +478,11 @@ class Exchange(ExchangeReader):
             if verb == "dead_man":
                 self._clearing.emit(DeadManFired, who[0], tag=who[1])
                 self.cancel_all(who[0], tag=who[1] or None, reason=Reason.DEAD_MAN)
-            elif verb in ("expire", "late_reject"):
+            elif verb in _ENDS:
                 order = self._clearing.accounts[who[0]].orders.get(int(who[1]))
                 if order is not None:
                     self._desk.matching[order.symbol].begin(due)
-                    reason = Reason.EXPIRED if verb == "expire" else Reason.LATE_REJECT
-                    self._desk.finish(order, State.CANCELLED, reason)
+                    self._desk.finish(order, State.CANCELLED, _ENDS[verb])
             elif verb == "funding":
                 self.pay_funding(who[0], self._funding_rate(who[0], due))
                 self._timers.set(("funding", who[0]), due + _FUNDING_NS)

@@ -77,6 +77,20 @@ KINDS: dict[str, FaultKind] = {
             "push_twice", "okex: order pushes come twice, the second with a later uTime", ("duration_s",)
         ),
         FaultKind("end_first", "okex: the end of an order is told before its last fills", ("duration_s",)),
+        FaultKind(
+            "paged", "okex: snapshots of account and positions come in pages of one row", ("duration_s",)
+        ),
+        FaultKind(
+            "maintenance",
+            "okex: the status channel tells of it; orders are refused by 50001",
+            ("duration_s",),
+        ),
+        FaultKind(
+            "cancel_late",
+            "okex: a cancel is acknowledged, and done `delay_ms` later unless the order has filled",
+            ("inst_id", "count", "delay_ms"),
+            True,
+        ),
         FaultKind("revoked", "okex: keys are gone; who used one is hung up on with 4007", ("duration_s",)),
         FaultKind("unlisted", "okex: new contracts are not listed", ("duration_s",)),
     )

@@ -194,31 +194,34 @@ def open_interest(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str
     }
 
 
-def estimated_price(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str, Any]:
-    """Return the delivery price as estimated now: the index itself, without averaging."""
+def estimated_price(
+    listing: Listing, market: FlowMarket, now_ns: int, *, is_delivery: bool = True
+) -> dict[str, Any]:
+    """Return a delivery or daily settlement price as estimated now: index or mark, without averaging."""
     return {
         "instId": listing.inst_id,
         "instType": listing.inst_type,
-        "settlePx": fixed(market.index, 4),
-        "settleType": "delivery",
+        "settlePx": fixed(market.index if is_delivery else market.mark, 4),
+        "settleType": "delivery" if is_delivery else "settlement",
         "ts": ms_text(now_ns),
     }
 
 
-def status(now_ns: int) -> dict[str, Any]:
-    """Return the last maintenance: over since an hour."""
+def status(now_ns: int, is_ongoing: bool = False) -> dict[str, Any]:
+    """Return the last maintenance: over since an hour, or in the middle of it."""
     hour = 3_600_000_000_000
+    end_ns = now_ns + hour if is_ongoing else now_ns - hour
     return {
-        "begin": ms_text(now_ns - 2 * hour),
-        "end": ms_text(now_ns - hour),
+        "begin": ms_text(end_ns - (2 * hour if is_ongoing else hour)),
+        "end": ms_text(end_ns),
         "env": "1",
         "href": "",
         "maintType": "1",
         "preOpenBegin": "",
         "scheDesc": "",
-        "serviceType": "0",
-        "state": "completed",
+        "serviceType": "5" if is_ongoing else "0",
+        "state": "ongoing" if is_ongoing else "completed",
         "system": "unified",
         "title": "Simulated maintenance",
-        "ts": ms_text(now_ns - hour),
+        "ts": ms_text(min(now_ns, end_ns)),
     }

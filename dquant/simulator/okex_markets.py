@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from dquant.simulator import okex_data as data
 from dquant.simulator.contract import Contract
 from dquant.simulator.exchange import Exchange
+from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_contracts import COINS, contract_of
 from dquant.simulator.okex_errors import OkexError
@@ -57,6 +58,7 @@ class MarketsHost(Protocol):
     listings: dict[str, Listing]
     feeds: dict[str, InstrumentFeed]
     now_ns: int
+    faults: FaultBoard
 
     def count(self, what: str) -> None:
         """Count something that happened."""

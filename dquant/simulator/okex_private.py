@@ -172,8 +172,7 @@ class OkexPrivate:
         """Send the snapshot of a new subscription, where its channel has one."""
         channel, name = subscription
         entry = self._subscribed[connection.account, channel][connection.conn_id, name]
-        text = self._snapshot(channel, entry)
-        if text is not None:
+        for text in self._snapshot(channel, entry, real_ns):
             connection.push(text, real_ns)
 
     def unsubscribed(self, connection: Listener, subscription: tuple[str, str]) -> None:
@@ -206,8 +205,7 @@ class OkexPrivate:
             for entry in entries.values():
                 if entry.every_ns and entry.due_ns <= now_ns:
                     entry.due_ns = now_ns + entry.every_ns
-                    text = self._snapshot(channel, entry, is_regular=True)
-                    if text is not None:
+                    for text in self._snapshot(channel, entry, real_ns, is_regular=True):
                         entry.connection.push(text, real_ns)
 
     def _tell(self, account: str, events: list[Event], real_ns: int, killed: set[int]) -> None:
@@ -422,13 +420,16 @@ class OkexPrivate:
             "trades": trades,
         }
 
-    def _snapshot(self, channel: str, entry: PrivateSubscription, *, is_regular: bool = False) -> str | None:
+    def _snapshot(
+        self, channel: str, entry: PrivateSubscription, real_ns: int, *, is_regular: bool = False
+    ) -> list[str]:
         account = entry.connection.account
-        frame: dict[str, Any] = {"arg": entry.arg}
-        whole = {"eventType": "snapshot", "curPage": 1, "lastPage": True}
+        is_paged = self._faults.holds("paged", real_ns)
         if channel == "account":
             ccy = entry.arg.get("ccy", "")
-            return dump({**frame, **whole, "data": [self._account_row(account, {ccy} if ccy else None)]})
+            row = self._account_row(account, {ccy} if ccy else None)
+            parts = [{**row, "details": [one]} for one in row["details"]] if is_paged else [row]
+            return _pages(entry.arg, [[part] for part in parts])
         if channel == "balance_and_position":
             held = [
                 (position, self._trade_ids.get((account, position.position_id), ""))
@@ -436,9 +437,9 @@ class OkexPrivate:
                 if position.lots
             ]
             row = self._both_row("snapshot", self._exchange.balances(account), held, [])
-            return None if is_regular else dump({**frame, "data": [row]})
+            return [] if is_regular else [dump({"arg": entry.arg, "data": [row]})]
         if channel != "positions":
-            return None
+            return []
         data = []
         for position in self._exchange.positions(account):
             rows = self._markets.rows(position.symbol)
@@ -447,7 +448,9 @@ class OkexPrivate:
                 row_ = self.position(position)
                 if row_ is not None and entry.wants(listing.inst_type, listing.family, listing.inst_id):
                     data.append(push_position_row(row_, self._markets.now_ns))
-        return None if is_regular and not data else dump({**frame, **whole, "data": data})
+        if is_regular and not data:
+            return []
+        return _pages(entry.arg, [[one] for one in data] if is_paged and data else [data])
 
     # Inside
 
@@ -472,6 +475,22 @@ class OkexPrivate:
     ) -> None:
         for entry in entries:
             entry.connection.push(dump({"arg": entry.arg, **more, "data": rows}), real_ns)
+
+
+def _pages(arg: dict[str, Any], pages: list[list[Any]]) -> list[str]:
+    """Return the frames of a snapshot; the last one says that it is."""
+    return [
+        dump(
+            {
+                "arg": arg,
+                "eventType": "snapshot",
+                "curPage": page,
+                "lastPage": page == len(pages),
+                "data": data,
+            }
+        )
+        for page, data in enumerate(pages, 1)
+    ]
 
 
 def _interval_ns(arg: dict[str, Any]) -> int | None:

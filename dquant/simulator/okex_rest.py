@@ -47,6 +47,9 @@ class RestHost(Protocol):
     def index_ids(self) -> list[str]:
         """Return the names of the indices."""
 
+    def status_row(self) -> dict[str, Any]:
+        """Return the newest maintenance."""
+
 
 class RestError(OkexError):
     """An answer in the venue's error envelope, in words of its own."""
@@ -329,8 +332,8 @@ class OkexRest:
         return settlements.next_settlement(feed.listing, feed.market.mark, now_ns)
 
     def _status(self, query: Query, now_ns: int) -> Rows:
-        del query
-        row = data.status(now_ns)
+        del query, now_ns
+        row = self._host.status_row()
         del row["ts"]
         return [row]
 

@@ -56,6 +56,7 @@ _WS_PATHS = {f"/ws/v5/{kind}": kind for kind in ("public", "private", "business"
 _FIRST_UID = 447_058_923_436_195
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
 _CONNECTIONS, _LOCAL_CLIENTS = 3, 10  # new ones in a second; section 2.5
+_HOUR_NS, _SETTLED_NS, _DAY_NS = 3600 * NS_PER_S, 8 * 3600 * NS_PER_S, 24 * 3600 * NS_PER_S
 _FAULT_CODES = {"rate_limited": "50011", "overloaded": "50001", "timeout": "50004"}
 # REST says these of an instrument, the instruments channel does not (docs page of 2026-06-27).
 _REST_ONLY = frozenset(
@@ -154,6 +155,7 @@ class OkexServer:
         self.private = OkexPrivate(self.desk, self.options.pushes, self.faults)
         self._shows_demo_codes = False
         self._limits_slot = 0
+        self._is_maintained = False
         self._rest = OkexRest(self)
         self._private_rest = OkexPrivateRest(self.desk, self.private, self._rest.instruments)
         self._update_listings(self.now_ns, 0)
@@ -270,7 +272,7 @@ class OkexServer:
         if channel == "index-tickers":
             connection.push(self._index_text(name), real_ns)
         elif channel == "status":
-            connection.push(push({"channel": "status"}, data.status(self.now_ns)), real_ns)
+            connection.push(push({"channel": "status"}, self.status_row()), real_ns)
         elif channel in TYPE_CHANNELS | ALGO_CHANNELS:
             pass  # nothing is said at once
         elif not self._first_push(connection, subscription, real_ns):
@@ -392,6 +394,10 @@ class OkexServer:
             None if first is None else data.index_ticker(index_id, self.index(index_id), first, self.now_ns)
         )
 
+    def status_row(self) -> dict[str, Any]:
+        """Return the newest maintenance."""
+        return data.status(self.now_ns, self._is_maintained)
+
     def index_ids(self) -> list[str]:
         """Return the names of the indices."""
         return list(self._first_index)
@@ -510,7 +516,7 @@ class OkexServer:
                 self._send(("index-tickers", index_id), self._index_text(index_id), real_ns)
 
     def _publish_estimates(self, now_ns: int, real_ns: int) -> None:
-        """In the last hour of a contract its delivery price is estimated every 200 ms."""
+        """In the hour before a delivery or a daily settlement its price is estimated every 200 ms."""
         slot = now_ns // (200 * NS_PER_MS)
         if slot == self._estimate_slot:
             return
@@ -522,8 +528,10 @@ class OkexServer:
                 listing = feed.listing
                 if name not in (listing.family, listing.inst_id) or listing.expiry_ns is None:
                     continue
-                if listing.expiry_ns - now_ns <= 3600 * NS_PER_S:
-                    row = data.estimated_price(listing, feed.market, now_ns)
+                is_delivery = listing.expiry_ns - now_ns <= _HOUR_NS
+                is_settled = listing.row["futureSettlement"] and (_SETTLED_NS - now_ns) % _DAY_NS <= _HOUR_NS
+                if is_delivery or is_settled:
+                    row = data.estimated_price(listing, feed.market, now_ns, is_delivery=is_delivery)
                     for connection in self._listeners[channel, name].values():
                         connection.push(push(connection.subscribed[channel, name], row), real_ns)
 
@@ -535,6 +543,10 @@ class OkexServer:
         while (fault := self.faults.take("notice")) is not None:
             for connection in self._chosen(fault):
                 connection.give_notice(real_ns, fault.seconds)
+        is_maintained = self.faults.holds("maintenance", real_ns)
+        if is_maintained != self._is_maintained:
+            self._is_maintained = is_maintained
+            self._send(("status", ""), push({"channel": "status"}, self.status_row()), real_ns)
         is_revoked = self.faults.holds("revoked", real_ns)
         for connection in self._connections.values():
             if is_revoked and connection.is_logged_in:

@@ -157,6 +157,7 @@ class OkexDesk:
         self._host = host
         self._options = options or TradeOptions()
         self._opened_ns = host.now_ns
+        self._real_ns = 0  # when the operation at hand came
         self._asked_ns: int | None = None  # when the operation at hand came by websocket, real time
         self._amended_ns: dict[int, deque[int]] = {}
         self.switches = DeadManSwitches(host, exchange, self._options.cancel_gap_ms)
@@ -200,7 +201,7 @@ class OkexDesk:
         if verb.is_new:
             self._check_expiry(exp_time)
         self._check_limits(account, verb, args, real_ns, by_code=by_code)
-        self._asked_ns = real_ns if by_code else None
+        self._real_ns, self._asked_ns = real_ns, real_ns if by_code else None
         if verb.is_batch and verb.keys == ("reqId",):
             named = [(text(arg, "ordId"), text(arg, "clOrdId")) for arg in args]
             if len(set(named)) < len(named):
@@ -336,6 +337,8 @@ class OkexDesk:
             return (row | {"subCode": exc.sub_code} if verb.is_new else row), PLAIN_ANSWER
 
     def _place(self, account: str, arg: Row, listing: Listing) -> tuple[Row, AnswerPlan]:
+        if self._host.faults.holds("maintenance", self._real_ns):
+            raise OkexError("50001")
         settings = self.settings[account]
         new = parse_order(arg, listing, settings.pos_mode, settings.level)
         self._check_settling(listing)
@@ -374,10 +377,11 @@ class OkexDesk:
         view = self.find_order(account, arg)
         if view is None or view.symbol != listing.inst_id or not view.is_open:
             raise OkexError("51400")
-        try:
+        fault = self._host.faults.take("cancel_late", listing.inst_id)
+        if fault is not None:
+            self.exchange.cancel_later(account, view.order_id, int(fault.delay_ms * NS_PER_MS))
+        else:
             self.exchange.cancel(account, view.order_id)
-        except Refused as exc:
-            raise OkexError("51400") from exc
         row = {"clOrdId": view.client_id, "ordId": ord_id_text(view.order_id), "ts": self._now_text()}
         return {**row, "sCode": "0", "sMsg": ""}, PLAIN_ANSWER
 

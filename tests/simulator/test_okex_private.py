@@ -289,6 +289,37 @@ def test_faults_repeat_pushes_and_let_the_end_overtake_the_fills(trader):
     assert "partially_filled" in [state for state, _source, _size in trader.order_states(frames)]
 
 
+def test_snapshots_can_come_in_pages(trader):
+    trader.place(ordType="market")
+    trader.place("BTC-USD-261127", ordType="market")
+    trader.bench.venue.faults.inject("paged", {}, 0)
+    frames = trader.listen({"channel": "positions", "instType": "ANY"}, {"channel": "account"})
+    pages = {"positions": [], "account": []}
+    for frame in frames:
+        if frame.get("eventType"):
+            pages[frame["arg"]["channel"]].append((frame["curPage"], frame["lastPage"]))
+            rows = frame["data"] if frame["arg"]["channel"] == "positions" else frame["data"][0]["details"]
+            assert len(rows) == 1
+    assert pages["positions"] == [(1, False), (2, True)]
+    assert [last for _page, last in pages["account"]] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(("is_filled", "state"), [(False, "canceled"), (True, "filled")])
+def test_an_acknowledged_cancel_can_be_overtaken_by_a_fill(trader, is_filled, state):
+    trader.listen({"channel": "orders", "instType": "ANY"})
+    trader.bench.venue.faults.inject("cancel_late", {"delay_ms": 500}, 0)
+    code = trader.code("BTC-USD-SWAP")
+    ord_id = trader.place(px=trader.price(ticks=-50))[0]["data"][0]["ordId"]
+    answer, *more = trader.op("cancel-order", {"instIdCode": code, "ordId": ord_id})
+    assert (answer["data"][0]["sCode"], more) == ("0", [])
+    if is_filled:
+        arg = {"instIdCode": code, "ordId": ord_id, "newPx": trader.price(side="ask", ticks=20)}
+        trader.op("amend-order", arg)
+    trader.bench.run(600)
+    row = trader.ask("GET", "trade/order", instId="BTC-USD-SWAP", ordId=ord_id)[1]["data"][0]
+    assert (row["state"], row["cancelSource"]) == (state, "" if is_filled else "1")
+
+
 def test_pushes_can_come_before_the_answer(trader_at):
     trader = trader_at(2026, 11, 22, options=OkexOptions(push_before_ack=True))
     trader.listen(ORDERS)

@@ -142,8 +142,36 @@ def test_the_delivery_price_is_estimated_in_the_last_hour(okex_at, frames):
     assert frames(connection) == []
     okex.run(1100)
     rows = [frame["data"][0] for frame in frames(connection)]
-    assert {(row["instId"], row["settleType"]) for row in rows} == {(INST, "delivery")}
-    assert 4 <= len(rows) <= 6
+    delivered = [row["instId"] for row in rows if row["settleType"] == "delivery"]
+    assert set(delivered) == {INST}
+    assert 4 <= len(delivered) <= 6
+    # The others are settled in that hour.
+    settled = {row["instId"] for row in rows if row["settleType"] == "settlement"}
+    assert len(settled) == 5
+    assert INST not in settled
+
+
+def test_the_daily_settlement_is_estimated_in_the_hour_before_it(okex_at, frames):
+    okex = okex_at(2026, 11, 24, 7, 30)
+    connection = okex.connect()
+    okex.subscribe(connection, {"channel": "estimated-price", "instType": "FUTURES", "instFamily": "BTC-USD"})
+    okex.run(400)
+    rows = [row for frame in frames(connection) for row in frame.get("data", [])]
+    assert {row["settleType"] for row in rows} == {"settlement"}
+    assert len({row["instId"] for row in rows}) == 6
+
+
+def test_maintenance_is_told_by_the_status_and_refuses_orders(trader, okex, frames):
+    watcher = okex.connect()
+    okex.subscribe(watcher, {"channel": "status"})
+    okex.venue.faults.inject("maintenance", {"duration_s": 1}, okex.real_ns)
+    okex.run(500)
+    assert okex.get("system/status")[1]["data"][0]["state"] == "ongoing"
+    assert trader.place(ordType="market")[0]["data"][0]["sCode"] == "50001"
+    okex.run(1_000)
+    states = [row["state"] for frame in frames(watcher) for row in frame.get("data", [])]
+    assert states == ["completed", "ongoing", "completed"]
+    assert trader.place(ordType="market")[0]["data"][0]["sCode"] == "0"
 
 
 def test_the_alias_can_be_absent(okex_at):
