@@ -9,6 +9,7 @@ makes it, the others wait.
 - ``okex``: today's ccxt and OKX's own SDK
 - ``bitmex``: the last ccxt that knows BitMEX, which stalls on aiohttp 3.14.4 and later, and BitMEX's own
   websocket client
+- ``maker``: BitMEX's market maker, which wants a websocket-client of its time
 - ``cryptofeed``: the last release that knows BitMEX, and the last that runs on Python 3.11; its sources are
   built here once, which wants a C compiler
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TOOLS = HERE.parents[1] / ".tools"
-NAMES = ("okex", "bitmex", "cryptofeed")
+NAMES = ("okex", "bitmex", "maker", "cryptofeed")
 INSTALL_S = 150
 _ONLY_ON = {"cryptofeed": "3.11"}
 

@@ -1,4 +1,4 @@
-"""The clients of the exchanges themselves: python-okx and bitmex-ws."""
+"""The clients of the exchanges themselves: python-okx, bitmex-ws and BitMEX's market maker."""
 
 import pytest
 
@@ -49,3 +49,23 @@ def test_the_websocket_client_of_bitmex_keeps_its_tables(run, private):
         assert seen["funds"]["currency"] == "XBt"
         assert seen["funds"]["walletBalance"] > 0
         assert seen["open_orders"] == []
+
+
+def test_the_market_maker_of_bitmex_quotes_follows_and_leaves(run, pair):
+    """What it believes its quotes to be is what they are; nothing of them stays."""
+    account = "/ledger?venue=bitmex&account=main"
+    since = pair.ask(account)["bitmex"]["last"]
+    seen = run("maker", "bitmex_maker", "bitmex")
+    rows = pair.ask(f"{account}&since={since}")["bitmex"]["rows"]
+    quotes = {row["order"]["client_id"]: row["order"] for row in rows if row["kind"] == "order_amended"}
+    assert len(quotes) == 6  # three a side, all moved
+    true = [
+        [name, ("Buy", "Sell")[order["side"]], order["tick"] / 10, (order["lots"] - order["filled"]) * 100]
+        for name, order in quotes.items()
+    ]
+    assert sorted(seen["open"]) == sorted(seen["fetched"]) == sorted(true)
+    assert (seen["left"], seen["connected"], seen["position"]) == ([], True, 0)
+    ends = [row["order"]["client_id"] for row in rows if row["kind"] == "order_cancelled"]
+    assert sorted(ends) == sorted(quotes)
+    (balance,) = pair.ask("/accounts?venue=bitmex&account=main")["bitmex"]["main"]["balances"][:1]
+    assert seen["balance"] == balance["cash"]
