@@ -158,6 +158,8 @@ class BitmexConnection:
             if not topics:
                 self._refuse(400, f"{op} needs at least one topic.", request)
             for topic in topics:
+                if self.close_code is not None:  # every answer repeats the request: thousands take seconds
+                    return
                 if not isinstance(topic, str):
                     self._refuse(400, f"Unknown table: {json.dumps(topic)[:64]}", request)
                 elif op == "subscribe":

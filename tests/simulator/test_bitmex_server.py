@@ -229,6 +229,13 @@ def test_too_many_errors_end_the_connection(bench):
     assert len(connection.texts_to_send()) == ERROR_LIMIT + 1
 
 
+def test_a_request_that_ends_the_connection_is_not_read_to_its_end(bench):
+    """Each of thousands of errors would repeat the thousands: the venue stood still for seconds."""
+    connection = bench.connect()
+    connection.receive_text(json.dumps({"op": "subscribe", "args": ["nothing"] * 3000}), bench.real_ns)
+    assert (connection.close_code, connection.errors) == (1008, ERROR_LIMIT)
+
+
 def test_a_client_that_never_reads_is_hung_up_on(bench):
     connection = bench.connect()
     for _ in range(OUTGOING_LIMIT + 1):
