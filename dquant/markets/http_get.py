@@ -6,11 +6,11 @@ between them, while aiohttp, loaded for it, kept 9 MB resident in every market p
 """
 
 import asyncio
-import threading
 import time
 from dataclasses import dataclass
 
 from dquant.errors import MarketUnreachable
+from dquant.markets.daemon_call import call_in_daemon
 from dquant.util import proxy_for
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -45,31 +45,9 @@ async def http_get(url: str, timeout_s: float) -> HttpAnswer:
         MarketUnreachable: No answer, or not all of it, within ``timeout_s``.
 
     """
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[HttpAnswer] = loop.create_future()
-
-    def hand_over(answer: HttpAnswer | MarketUnreachable) -> None:
-        if answered.done():
-            return
-        if isinstance(answer, HttpAnswer):
-            answered.set_result(answer)
-        else:
-            answered.set_exception(answer)
-
-    def ask() -> None:
-        try:
-            answer: HttpAnswer | MarketUnreachable = _get(url, timeout_s)
-        except MarketUnreachable as exc:
-            answer = exc
-        try:
-            loop.call_soon_threadsafe(hand_over, answer)
-        except RuntimeError:
-            return  # the market ended meanwhile
-
-    threading.Thread(target=ask, name="http-get", daemon=True).start()
     try:
         async with asyncio.timeout(timeout_s):
-            return await answered
+            return await call_in_daemon("http-get", lambda: _get(url, timeout_s))
     except TimeoutError as exc:
         raise MarketUnreachable(_too_late(url, timeout_s)) from exc
 

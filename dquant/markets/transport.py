@@ -11,12 +11,15 @@ Nothing is sent compressed: deflate costs more than it saves on a good line.
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from dquant.errors import MarketError, MarketUnreachable, RateLimited
+from dquant.markets.daemon_call import call_in_daemon
 from dquant.markets.http_get import pause_of
 from dquant.util import proxy_for
 
@@ -24,6 +27,8 @@ from dquant.util import proxy_for
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 TOO_LONG = f"{{}}: a message of more than {MAX_MESSAGE_BYTES} bytes"
 CLOSE_TIMEOUT_S = 0.5
+# One dead address of several, such as that of a broken IPv6, must not use up the whole deadline.
+EACH_ADDRESS_S = 3.0
 RATE_LIMIT_PAUSE_S = 1.0  # where a 429 does not say for how long
 
 Transport = Literal["auto", "picows", "websockets"]
@@ -150,6 +155,11 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
 
     proxy = proxy_for(url)
     sockets: list[socket.socket] = []
+
+    async def open_socket(parsed: Any) -> socket.socket:
+        sockets.append(await _open_socket(parsed.host, parsed.port))
+        return sockets[-1]
+
     opening = asyncio.ensure_future(
         picows.ws_connect(
             Listener,
@@ -158,7 +168,7 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
             logger_name=logging.getLogger("dquant.picows"),
             websocket_handshake_timeout=None,
             proxy=proxy,
-            socket_factory=None if proxy else functools.partial(_open_socket, sockets),
+            socket_factory=None if proxy else open_socket,
         )
     )
     try:
@@ -186,18 +196,17 @@ async def _connect_picows(url: str, on_text: OnText) -> Connection:
     return Picows(transport, listener)
 
 
-async def _open_socket(opened: list[socket.socket], parsed: Any) -> socket.socket:
-    """Connect to a host as ``create_connection`` does, and let the caller keep a hold of the socket."""
-    loop = asyncio.get_running_loop()
-    failure = OSError(f"no address of {parsed.host}")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        parsed.host, parsed.port, type=socket.SOCK_STREAM
-    ):
+async def _open_socket(host: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that answers; each but the last has ``EACH_ADDRESS_S``."""
+    addresses = await _resolve(host, port)
+    failure = OSError(f"no address of {host}")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, address)
+            async with asyncio.timeout(EACH_ADDRESS_S if number < len(addresses) else None):
+                await asyncio.get_running_loop().sock_connect(sock, address)
         except OSError as exc:
             sock.close()
             failure = exc
@@ -205,9 +214,18 @@ async def _open_socket(opened: list[socket.socket], parsed: Any) -> socket.socke
             sock.close()
             raise
         else:
-            opened.append(sock)
             return sock
     raise failure
+
+
+async def _resolve(host: str, port: int) -> list[Any]:
+    """Return the addresses of a host, as ``socket.getaddrinfo`` does, without the loop's own threads."""
+    look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return await call_in_daemon("getaddrinfo", look_up)
+    return look_up()
 
 
 def _shut_down(sock: socket.socket) -> None:
@@ -273,13 +291,19 @@ async def _connect_websockets(url: str, on_text: OnText) -> Connection:
         async def wait_closed(self) -> str:
             return await asyncio.shield(self._reader)
 
+    proxy, sock = proxy_for(url), None
     try:
+        if proxy is None:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "wss" else 80)
+            sock = await _open_socket(parts.hostname or "", port)
         websocket = await open_websocket(
             url,
+            sock=sock,
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
             ping_interval=None,
-            proxy=proxy_for(url),
+            proxy=proxy,
             open_timeout=None,
             close_timeout=CLOSE_TIMEOUT_S,
             logger=logging.getLogger("dquant.websockets"),
@@ -288,4 +312,6 @@ async def _connect_websockets(url: str, on_text: OnText) -> Connection:
         raise _refusal(url, exc, exc.response.status_code, exc.response.headers) from exc
     except (websockets.WebSocketException, OSError) as exc:
         raise MarketUnreachable(f"{url}: {exc}") from exc
+    except (ValueError, AssertionError) as exc:  # a redirect elsewhere; nonsense for an answer
+        raise MarketUnreachable(f"{url}: {exc!r}") from exc
     return Websockets(websocket)

@@ -7,6 +7,8 @@ import hashlib
 import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -329,6 +331,66 @@ async def test_port_where_nobody_listens_is_unreachable(library: str) -> None:
         url = f"ws://127.0.0.1:{sock.getsockname()[1]}/"
         with pytest.raises(MarketUnreachable):
             await connect(url, lambda text: None, timeout_s=DEADLINE_S, transport=library)  # type: ignore[arg-type]
+
+
+async def test_redirect_to_where_nobody_listens_is_unreachable(library: str, server: Server) -> None:
+    async def redirect(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.write(b"HTTP/1.1 301 Moved\r\nLocation: ws://localhost:1/\r\nContent-Length: 0\r\n\r\n")
+
+    server.handshake = redirect
+
+    with pytest.raises(MarketUnreachable):
+        await Ends(library, server).open()
+
+
+def test_loop_does_not_wait_for_a_resolver_that_hangs(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its servers are silent, as when the line is down: neither the deadline nor the loop's end waits."""
+    go_on, is_asked = threading.Event(), threading.Event()
+
+    def hang(*args: Any, **options: Any) -> Any:
+        is_asked.set()
+        assert go_on.wait(30.0)
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    async def give_up() -> None:
+        with pytest.raises(MarketUnreachable, match=r"no connection in 0\.2 s"):
+            await connect("ws://venue.invalid/x", print, timeout_s=0.2, transport=library)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(module, "proxy_for", lambda url: None)
+    started = time.monotonic()
+    try:
+        asyncio.run(give_up())
+        assert is_asked.is_set()
+        assert time.monotonic() - started < DEADLINE_S
+    finally:
+        go_on.set()
+        for thread in threading.enumerate():
+            if thread.name == "getaddrinfo":
+                thread.join(DEADLINE_S)
+
+
+async def test_dead_address_of_several_does_not_use_up_the_deadline(
+    library: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packets go nowhere: a socket whose queue is full answers no more than that."""
+    monkeypatch.setattr(module, "EACH_ADDRESS_S", 0.1)
+    monkeypatch.setattr(module, "proxy_for", lambda url: None)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        found = [(*kind, deaf.getsockname()), (*kind, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+        ends = Ends(library, server)
+        server.url = f"ws://venue.invalid:{port}/"
+        await ends.open()
+        ends.connection.close("the test is over")
+        await ends.ended()
 
 
 @pytest.mark.parametrize("way", ["deadline", "cancelled"])
