@@ -115,6 +115,8 @@ class OkexConnection:
             self._refuse("60012", f"Invalid request: {text}", None)
             return
         request_id = None if request.get("id") == "" else request.get("id")
+        if type(request_id) is int:
+            request_id = str(request_id)  # digits, without their quotes
         if request_id is not None and not (isinstance(request_id, str) and _ID.fullmatch(request_id)):
             self._refuse("60033", messages.ERRORS["60033"].format("id"), None)
             return

@@ -64,6 +64,12 @@ def test_nothing_comes_after_an_unsubscribe(okex, frames):
     assert okex.venue.feeds[INST].channels == set()
 
 
+def test_an_id_of_digits_may_come_without_quotes(okex, frames):
+    connection = okex.connect()
+    connection.receive_text('{"id":1512,"op":"subscribe","args":[{"channel":"status"}]}', okex.real_ns)
+    assert [frame.get("id") for frame in frames(connection)] == ["1512", None]
+
+
 def test_a_bad_element_fails_alone(okex, frames):
     args = [{"channel": "books", "instId": "NO-SUCH"}, {"channel": "trades", "instId": INST}]
     answers = say(okex.connect(), frames, id="7", op="subscribe", args=args)
@@ -132,6 +138,8 @@ def test_60012_repeats_the_request(okex, recorded):
         ('{"op":"subscribe","args":[]}', "60013"),
         ('{"op":"dance","args":[1]}', "60019"),
         ('{"id":"a-b","op":"subscribe","args":[1]}', "60033"),
+        ('{"id":-1,"op":"subscribe","args":[1]}', "60033"),
+        ('{"id":1.5,"op":"subscribe","args":[1]}', "60033"),
     ],
 )
 def test_requests_that_are_none_get_their_code(okex, frames, text, code):
