@@ -19,7 +19,7 @@ from dquant.constants import CHANNELS, KEY_PREFIX
 from dquant.model.events import STALE, Depth, Health, Price, TradeRecord
 from dquant.pipeline.outbox import Outbox
 from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, explain
-from dquant.pipeline.redis_wire import Wire, open_wire
+from dquant.pipeline.redis_wire import ClusterWire, Wire, open_wire
 from dquant.pipeline.resp import KindPacker
 from dquant.util import full_jitter, now_ns
 
@@ -58,6 +58,7 @@ class Publisher:
         self.reconnects = 0
         self.reply_errors: Counter[str] = Counter()
         self._settings = settings
+        self._reach = settings  # with the nodes of a cluster that were seen
         self._packers = {
             kind: KindPacker(prefix, kind, market, streams=streams, stream_length=stream_length)
             for kind in CHANNELS
@@ -165,7 +166,9 @@ class Publisher:
         attempt = 0
         while True:
             try:
-                wire = await open_wire(self._settings, self._packers, self._flush, self._receive_reply_error)
+                wire = await open_wire(self._reach, self._packers, self._flush, self._receive_reply_error)
+                if isinstance(wire, ClusterWire):
+                    self._reach = wire.reach(self._settings)
                 self._said_at.pop("connect", None)
                 if await self._converse(wire):
                     attempt = 0

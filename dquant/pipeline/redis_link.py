@@ -18,6 +18,7 @@ Units: seconds.
 
 import dataclasses
 import os
+import re
 import ssl
 from typing import Any
 from urllib.parse import unquote
@@ -204,6 +205,12 @@ def create_client(settings: RedisSettings) -> Client:
     return Redis(host=settings.host, port=settings.port, db=settings.db, **common)
 
 
+def with_nodes(settings: RedisSettings, client: RedisCluster) -> RedisSettings:
+    """Add the nodes that a connected client knows: the configured ones may be those that go next."""
+    seen = sorted((node.host, int(node.port)) for node in client.get_nodes())
+    return dataclasses.replace(settings, nodes=tuple(dict.fromkeys((*settings.nodes, *seen))))
+
+
 async def close_client(client: Client) -> None:
     """Close a client, and the sentinels that it asked, whatever state they are in."""
     manager = (
@@ -244,7 +251,9 @@ def _words(exc: BaseException) -> str:
             return os.strerror(each.errno) if each.errno > 0 else str(each.strerror)  # below 0: no such host
     if isinstance(exc, TimeoutError) or isinstance(cause, TimeoutError):
         return "no answer in time"
-    return str(exc).strip().rstrip(".") or type(exc).__name__
+    what = str(exc).strip().rstrip(".") or type(exc).__name__
+    wrapped = re.match(r"Error (\d+) connecting to ", what)
+    return os.strerror(int(wrapped[1])) if wrapped and "SSL" not in what else what
 
 
 def _cause(exc: BaseException) -> BaseException | None:

@@ -18,8 +18,10 @@ from typing import Protocol
 
 import hiredis
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, close_client, create_client
+from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, close_client, create_client, with_nodes
 from dquant.pipeline.resp import Batch, KindPacker
 
 _WATCH_STEP_S = 0.25
@@ -229,6 +231,10 @@ class ClusterWire:
         self.records_open = sum(len(batch.records) for batch in batches)
         self._batches.put_nowait(batches)
 
+    def reach(self, settings: RedisSettings) -> RedisSettings:
+        """Return the settings with every node that is known by now."""
+        return with_nodes(settings, self._client)
+
     async def lost(self) -> str:
         """Work until a pipeline fails; return why."""
         while True:
@@ -244,10 +250,10 @@ class ClusterWire:
         pipeline = self._client.pipeline()
         for batch in batches:
             for name, *arguments in self._packers[batch.kind].commands(batch):
-                pipeline.execute_command(
-                    name.decode(), *arguments
-                )  # redis-py knows commands by their text name
+                pipeline.execute_command(name.decode(), *arguments)  # redis-py knows them by their text
         for reply in await pipeline.execute(raise_on_error=False):
+            if isinstance(reply, (RedisConnectionError, RedisTimeoutError, OSError)):
+                raise reply  # a node went, and whether the others go on is not known before a new look
             if isinstance(reply, Exception):
                 self._on_reply_error(str(reply))
             else:

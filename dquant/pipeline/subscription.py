@@ -19,7 +19,14 @@ from typing import Any
 from redis.asyncio import RedisCluster
 
 from dquant.errors import ConfigError
-from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, close_client, create_client, explain
+from dquant.pipeline.redis_link import (
+    LINK_ERRORS,
+    RedisSettings,
+    close_client,
+    create_client,
+    explain,
+    with_nodes,
+)
 from dquant.util import full_jitter
 
 BACKOFF_BASE_S, BACKOFF_CEILING_S = 0.05, 1.0
@@ -117,12 +124,9 @@ class Subscription:
                 if node is None:
                     raise ConnectionError(f"no node serves the slot of {name}")
                 owned.setdefault((node.host, int(node.port)), []).append(name)
-            # The configured ones may be those that go next.
-            seen = {(node.host, int(node.port)) for node in client.get_nodes()}
+            self._known = with_nodes(self._settings, client)
         finally:
             await close_client(client)
-        nodes = tuple(dict.fromkeys((*self._settings.nodes, *sorted(seen))))
-        self._known = dataclasses.replace(self._settings, nodes=nodes)
         return [
             (dataclasses.replace(self._settings, cluster=False, nodes=(), host=host, port=port), tuple(names))
             for (host, port), names in owned.items()

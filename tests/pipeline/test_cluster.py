@@ -131,7 +131,7 @@ async def test_the_loss_of_one_node_leaves_the_others_heard_and_heals(
         )
 
         cluster[0].start()
-        await eventually(lambda: monitor.is_subscribed)
+        await eventually(lambda: monitor.is_subscribed and all(each.is_connected for each in heard.values()))
         assert monitor.subscriptions == 2
 
 
