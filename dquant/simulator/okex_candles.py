@@ -34,7 +34,12 @@ class Candles:
         period = BARS.get(query.get("bar", "") or "1m")
         if period is None:
             return None
-        bars = self._bars(kind, name, now_ns, period, 0)
+        since_ns = 0
+        if not query.get("after") and not query.get("before"):
+            # The newest are found without putting together all that is kept; months differ in length.
+            reach = limit * period.size_ns * (2 if period.months else 1)
+            since_ns = max(0, period.start(now_ns - reach))
+        bars = self._bars(kind, name, now_ns, period, since_ns)
         times = [bar.start // NS_PER_MS for bar in bars]
         return self._rows(kind, name, history.page_by(bars, times, query, limit), period, now_ns)
 

@@ -96,6 +96,8 @@ def test_candles_of_every_size_have_a_past_that_ends_where_the_contract_was_list
 
     def opens(inst_id, bar):
         rows = okex.get("market/candles", instId=inst_id, bar=bar, limit="300")[1]["data"]
+        paged = okex.get("market/candles", instId=inst_id, bar=bar, limit="300", after="9" * 15)[1]["data"]
+        assert rows == paged
         return [datetime.fromtimestamp(int(row[0]) / 1000, UTC) for row in rows]
 
     for bar, count, hours in (
