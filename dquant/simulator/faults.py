@@ -77,6 +77,9 @@ KINDS: dict[str, FaultKind] = {
             "push_twice", "okex: order pushes come twice, the second with a later uTime", ("duration_s",)
         ),
         FaultKind("end_first", "okex: the end of an order is told before its last fills", ("duration_s",)),
+        FaultKind("data_first", "okex: data comes before the ack of its subscription", ("duration_s",)),
+        FaultKind("checksums", "okex: books carry the CRC32 that they had until June 2026", ("duration_s",)),
+        FaultKind("no_snapshot", "okex: books begin with an update, as was announced", ("duration_s",)),
         FaultKind(
             "paged", "okex: snapshots of account and positions come in pages of one row", ("duration_s",)
         ),

@@ -12,7 +12,7 @@ from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import FlowMarket
 from dquant.simulator.flow_book import ASK, BID
-from dquant.simulator.okex_messages import Levels, books_push, level_rows
+from dquant.simulator.okex_messages import Levels, book_checksum, books_push, level_rows
 
 WINDOW = 400  # levels a side of ``books``
 # Channel: levels a side, time between updates.
@@ -64,7 +64,7 @@ class BookChain:
         self._revision = book.revision
         self._slot, self._sent_ns = now_ns // self._cadence_ns, now_ns
 
-    def snapshot(self) -> str:
+    def snapshot(self, real_ns: int) -> str:
         """Return what a new listener gets: what the others have."""
         bids, asks = self._shown
         tick, lot = self._market.tick, self._market.lot
@@ -77,9 +77,10 @@ class BookChain:
             ts_ms=self._shown_ms,
             seq_id=self._shown_seq,
             prev_seq_id=-1,
+            checksum=self._checksum(real_ns),
         )
 
-    def publish(self, now_ns: int) -> list[str]:
+    def publish(self, now_ns: int, real_ns: int) -> list[str]:
         """Return the frames that are due."""
         slot = now_ns // self._cadence_ns
         if slot == self._slot:
@@ -88,13 +89,13 @@ class BookChain:
         texts = []
         ts_ms = slot * (self._cadence_ns // NS_PER_MS)
         if self._faults.take("idle", self._inst_id) is not None:
-            texts.append(self._idle_frame(ts_ms))
+            texts.append(self._idle_frame(ts_ms, real_ns))
         if self._market.book.revision == self._revision:
             if now_ns - self._sent_ns >= _IDLE_NS:
                 self._sent_ns = now_ns
-                texts.append(self._idle_frame(ts_ms))
+                texts.append(self._idle_frame(ts_ms, real_ns))
             return texts
-        text = self._update(ts_ms)
+        text = self._update(ts_ms, real_ns)
         if text is None:
             return texts
         self._sent_ns = now_ns
@@ -107,7 +108,7 @@ class BookChain:
             texts.append(text)
         return texts
 
-    def _update(self, ts_ms: int) -> str | None:
+    def _update(self, ts_ms: int, real_ns: int) -> str | None:
         """Return the frame that brings the listeners up to date, or None where they are."""
         book = self._market.book
         self._revision = book.revision
@@ -137,11 +138,27 @@ class BookChain:
             ts_ms=ts_ms,
             seq_id=self._shown_seq,
             prev_seq_id=previous,
+            checksum=self._checksum(real_ns),
         )
 
-    def _idle_frame(self, ts_ms: int) -> str:
-        seq, name = self._shown_seq, self._channel
-        return books_push(name, self._inst_id, "update", "[]", "[]", ts_ms=ts_ms, seq_id=seq, prev_seq_id=seq)
+    def _idle_frame(self, ts_ms: int, real_ns: int) -> str:
+        seq = self._shown_seq
+        return books_push(
+            self._channel,
+            self._inst_id,
+            "update",
+            "[]",
+            "[]",
+            ts_ms=ts_ms,
+            seq_id=seq,
+            prev_seq_id=seq,
+            checksum=self._checksum(real_ns),
+        )
+
+    def _checksum(self, real_ns: int) -> int:
+        if not self._faults.holds("checksums", real_ns):
+            return 0
+        return book_checksum(*self._shown, self._market.tick, self._market.lot)
 
 
 def _difference(old: Levels, new: Levels, descending: bool) -> list[tuple[int, tuple[int, int]]]:

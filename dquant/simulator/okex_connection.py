@@ -33,11 +33,14 @@ Subscription = tuple[str, str]  # channel, and what it is of: instrument, index,
 class OkexHost(Protocol):
     """What a connection asks of its venue."""
 
-    data_before_ack: bool
     push_before_ack: bool
     is_vip: bool
     now_ns: int
     private: OkexPrivate
+
+    @property
+    def data_before_ack(self) -> bool:
+        """Whether the first push comes before the ack of its subscription."""
 
     @property
     def keys(self) -> KeyRing:

@@ -110,13 +110,15 @@ class InstrumentFeed:
             self.market.book.close_tap(self._tap)
             self._tap = None
 
-    def first_push(self, channel: str, now_ns: int) -> str | None:
+    def first_push(self, channel: str, now_ns: int, real_ns: int) -> str | None:
         """Return what a new listener gets at once; the trade channels begin with the next trade.
 
         It changes nothing: what the others were shown last stays what they are told the next change of.
         """
         if channel in self._chains:
-            return self._chains[channel].snapshot()
+            if self._faults.holds("no_snapshot", real_ns):
+                return None
+            return self._chains[channel].snapshot(real_ns)
         if channel in BOOK_CHANNELS:
             return self._small_book(channel, now_ns, *self._small_levels(channel))
         arg = {"channel": channel, "instId": self._inst_id}
@@ -139,7 +141,7 @@ class InstrumentFeed:
                 self._publish_small("bbo-tbt", now_ns, pushes)
             for channel in CHAINS:
                 if channel in self._chains:
-                    pushes.extend((channel, text) for text in self._chains[channel].publish(now_ns))
+                    pushes.extend((channel, text) for text in self._chains[channel].publish(now_ns, real_ns))
             if "books5" in self.channels:
                 self._publish_small("books5", now_ns, pushes)
         if "tickers" in self.channels:

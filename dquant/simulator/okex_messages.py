@@ -6,7 +6,9 @@ traffic and are put together by hand; everything else goes through ``json``.
 
 import json
 from collections.abc import Iterable
+from itertools import islice, zip_longest
 from typing import Any
+from zlib import crc32
 
 from dquant.simulator.okex_bars import BARS
 from dquant.simulator.units import Step
@@ -73,6 +75,7 @@ ERRORS = {
 NOTICE_TEXT = "The connection will soon be closed for a service upgrade. Please reconnect."
 
 Levels = dict[int, tuple[int, int]]
+_CHECKED = 25  # levels a side
 
 
 def dump(value: Any) -> str:
@@ -129,12 +132,24 @@ def books_push(
     ts_ms: int,
     seq_id: int,
     prev_seq_id: int,
+    checksum: int = 0,
 ) -> str:
     """Return one frame of an incremental book; sides are the text of ``level_rows``."""
     return (
         f'{{"arg":{{"channel":"{channel}","instId":"{inst_id}"}},"action":"{action}","data":[{{"asks":{asks},'
-        f'"bids":{bids},"ts":"{ts_ms}","checksum":0,"seqId":{seq_id},"prevSeqId":{prev_seq_id}}}]}}'
+        f'"bids":{bids},"ts":"{ts_ms}","checksum":{checksum},"seqId":{seq_id},"prevSeqId":{prev_seq_id}}}]}}'
     )
+
+
+def book_checksum(bids: Levels, asks: Levels, tick: Step, lot: Step) -> int:
+    """Return the checksum that a book had until June 2026: CRC32 of its best 25 levels, signed."""
+    sides = [
+        [f"{tick.text(at)}:{lot.text(lots)}" for at, (lots, _orders) in islice(levels.items(), _CHECKED)]
+        for levels in (bids, asks)
+    ]
+    text = ":".join(level for pair in zip_longest(*sides) for level in pair if level is not None)
+    unsigned = crc32(text.encode())
+    return unsigned - (1 << 32) if unsigned >> 31 else unsigned
 
 
 def small_book_push(channel: str, inst_id: str, asks: str, bids: str, *, ts_ms: int, seq_id: int) -> str:

@@ -113,7 +113,6 @@ class OkexServer:
         all_secrets = [secrets] if isinstance(secrets, Secrets) else list(secrets)
         self._all_keys: KeyRing = {one.api_key: one for one in all_secrets}
         self.options = options or OkexOptions()
-        self.data_before_ack = self.options.data_before_ack
         self.push_before_ack, self.is_vip = self.options.push_before_ack, self.options.is_vip
         self.faults = FaultBoard()
         self.counters: Counter[str] = Counter()
@@ -216,6 +215,11 @@ class OkexServer:
         return self.request_ms() // 1000
 
     # What connections ask
+
+    @property
+    def data_before_ack(self) -> bool:
+        """Whether the first push comes before the ack of its subscription."""
+        return self.options.data_before_ack or self.faults.holds("data_first", self._real_ns)
 
     @property
     def keys(self) -> KeyRing:
@@ -433,7 +437,7 @@ class OkexServer:
         if feed is None or (channel in BOOK_CHANNELS | TIER_CHANNELS and feed.is_frozen(real_ns)):
             return False
         feed.listen(channel, self.now_ns)
-        text = feed.first_push(channel, self.now_ns)
+        text = feed.first_push(channel, self.now_ns, real_ns)
         if text is not None:
             connection.push(text, real_ns)
         return True

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_chain import WINDOW
 from dquant.simulator.okex_feed import InstrumentFeed
 from dquant.simulator.okex_instruments import universe
+from dquant.simulator.okex_messages import book_checksum
+from dquant.simulator.units import Step
 
 MS = 1_000_000
 START = 1_795_305_600_000_000_000
@@ -66,7 +69,7 @@ class Pair:
         texts = []
         for channel in channels:
             self.feed.listen(channel, self.now)
-            texts.append(self.feed.first_push(channel, self.now))
+            texts.append(self.feed.first_push(channel, self.now, self.now - START))
         return [text for text in texts if text is not None]
 
     def run(self, ms: int, flow: bool = True, step: int = 10) -> list[tuple[str, dict]]:
@@ -133,7 +136,7 @@ def test_a_second_listener_joins_the_same_chain():
     for _channel, frame in pair.run(450):
         pair.client.read(json.dumps(frame))
     late = Client()
-    late.read(pair.feed.first_push("books", pair.now))
+    late.read(pair.feed.first_push("books", pair.now, 0))
     for _channel, frame in pair.run(500):
         late.read(json.dumps(frame))
         pair.client.read(json.dumps(frame))
@@ -329,7 +332,7 @@ def test_a_late_listener_takes_no_change_from_the_others():
     pair.run(100, flow=False)
     book.begin(pair.now, 1)
     book.set_level(BID, book.tick_at(BID, 0), 4711, 1)
-    pair.feed.first_push("bbo-tbt", pair.now)
+    pair.feed.first_push("bbo-tbt", pair.now, 0)
     ((_channel, frame),) = pair.run(20, flow=False)
     assert frame["data"][0]["bids"][0][1] == lot(4711)
 
@@ -354,3 +357,32 @@ def test_a_book_can_lose_a_side_until_the_next_update():
         sizes.append(len(pair.client.levels["bids"]))
     assert sizes == [0] + [WINDOW] * (len(sizes) - 1)
     assert pair.client.sorted("bids") == pair.true_window(BID)
+
+
+def test_the_old_checksum_is_that_of_the_sheet():
+    """Section 5.2: the example string and its CRC32."""
+    one, half = Step("1"), Step("0.1")
+    bids, asks = {33661: (7, 1)}, {33668: (9, 1), 33680: (8, 1), 33720: (8, 1)}
+    assert book_checksum(bids, asks, half, one) == crc32(b"3366.1:7:3366.8:9:3368:8:3372:8") == 831_078_360
+
+
+def test_books_can_carry_checksums_of_what_the_client_has():
+    pair = Pair()
+    pair.faults.inject("checksums", {}, 0)
+    texts = pair.listen("books") + [json.dumps(frame) for _channel, frame in pair.run(500)]
+    for text in texts:
+        pair.client.read(text)
+        sides = [
+            [f"{price}:{size}" for price, (size, _orders) in pair.client.sorted(side)[:25]]
+            for side in ("bids", "asks")
+        ]
+        told = ":".join(level for both in zip(*sides, strict=True) for level in both)
+        assert json.loads(text)["data"][0]["checksum"] % 2**32 == crc32(told.encode())
+
+
+def test_books_can_begin_without_a_snapshot():
+    pair = Pair()
+    pair.faults.inject("no_snapshot", {}, 0)
+    assert pair.listen("books") == []
+    first = pair.run(200)[0][1]
+    assert (first["action"], first["data"][0]["prevSeqId"] > 0) == ("update", True)

@@ -46,6 +46,7 @@ def act(trader, step, names):
     fields = (
         {} if what == "market" else {"px": trader.price(side="ask" if side == "buy" else "bid", ticks=ticks)}
     )
+    fields["tdMode"] = "isolated" if lots % 3 == 0 else "cross"
     return trader.place(ordType=what, side=side, sz=str(Decimal(lots) / 10), clOrdId=names[-1], **fields)
 
 
@@ -59,11 +60,11 @@ def test_pushes_add_up_to_orders_fills_positions_and_cash(trader_at, steps):
         frames += act(trader, step, names)
     trader.bench.run(100)
     frames += trader.frames()
-    orders, filled, position, last_position = {}, {}, Decimal(), "0"
+    orders, filled, position, last = {}, {}, Decimal(), {}
     for frame in frames:
         channel = frame.get("arg", {}).get("channel")
         if channel == "positions":
-            last_position = frame["data"][0]["pos"]
+            last[frame["data"][0]["mgnMode"]] = Decimal(frame["data"][0]["pos"])
         if channel != "orders":
             continue
         (row,) = frame["data"]
@@ -86,7 +87,7 @@ def test_pushes_add_up_to_orders_fills_positions_and_cash(trader_at, steps):
     assert len({fill["tradeId"] for fill in fills}) == len(fills)
     assert sum(Decimal(fill["fillSz"]) for fill in fills) == sum(filled.values())
     held = sum(Decimal(row["pos"]) for row in trader.ask("GET", "account/positions")[1]["data"])
-    assert held == position == Decimal(last_position)
+    assert held == position == sum(last.values())
     cash = Decimal(trader.ask("GET", "account/balance", ccy="BTC")[1]["data"][0]["details"][0]["cashBal"])
     earned = sum(Decimal(fill["fillPnl"]) + Decimal(fill["fee"]) for fill in fills)
     assert cash == 10 + earned
