@@ -67,6 +67,10 @@ MAX_PENDING_REQUESTS = 64
 REQUEST_BURST = 40
 REQUEST_REFILL_S = 10.0
 
+# A book without a change is told of all the same about every 60 s (fact sheet 5.2): an idle frame.
+# Longer silence than this is never a quiet market.
+IDLE_LIMIT_NS = 75 * NS_PER_S
+
 # The venue keeps a client at 400 a side; a book far above that was never told what went away.
 MAX_LEVELS = 5000
 
@@ -94,6 +98,7 @@ class _BookState:
         "newer_seq",
         "plain_seq",
         "proved",
+        "silent_seq",
         "watch",
     )
 
@@ -106,6 +111,7 @@ class _BookState:
         self.last_seq: int | None = None
         self.last_prev: int | None = None
         self.plain_seq: int | None = None  # ``last_seq`` while the book is live and the chain its only proof
+        self.silent_seq: int | None = None  # where the chain stood when the book fell silent
         self.is_followed = False  # in doubt, crossed or late, but the chain still holds
         self.has_newer_top = False  # a ready-made one came, of a later seqId than the book had then
         self.newer_seq = 0
@@ -219,7 +225,9 @@ class OkexPublicProtocol:
         for state in self._books.values():
             watch = state.watch
             if watch.is_silent(now):
+                last_seq = state.last_seq
                 self._doubt(state, f"silent for {watch.silence_ns / 1e9:g} s", now)
+                state.silent_seq = last_seq
             elif watch.is_overdue(now):
                 self._doubt(state, "no snapshot", now)
             elif watch.is_live and len(state.proved or state.book) > MAX_LEVELS:
@@ -309,6 +317,9 @@ class OkexPublicProtocol:
         if action == _SNAPSHOT:
             state.book.clear()
             state.proved = ChecksumBook() if isinstance(data, TextBookData) else None
+            if data.seqId is not None and data.seqId == state.silent_seq:
+                self._note_quiet(state, data.seqId)
+            state.silent_seq = None
             state.has_newer_top = False  # of a line of seqIds that may have ended
             state.is_followed = False
             if state.asked_at:
@@ -333,6 +344,13 @@ class OkexPublicProtocol:
         else:
             # The old checksum came back: this book lacks the spelling that proves it.
             self._doubt(state, "checksum returned", ts_recv)
+
+    @staticmethod
+    def _note_quiet(state: _BookState, seq: int) -> None:
+        """Give a book that was silent because nothing had changed more time, up to its idle frames."""
+        if not (state.has_newer_top and state.newer_seq > seq):
+            watch = state.watch
+            watch.silence_ns = max(watch.silence_ns, min(2 * watch.silence_ns, IDLE_LIMIT_NS))
 
     def _conclude(
         self,

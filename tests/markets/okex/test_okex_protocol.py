@@ -213,6 +213,39 @@ def test_crossed_book_whose_chain_breaks_waits_for_a_snapshot():
     assert told(client, update(100, 101, bids=[(101, 0)])) == []
 
 
+def test_quiet_book_is_given_more_time_once_its_snapshot_shows_that_nothing_changed():
+    """A contract that nobody quotes moves on its idle frames alone, which come every 60 s."""
+    client, now = core(), 0.0
+    told(client, snapshot(10), ts=at(now))
+    reasons = []
+    for _ in range(4):
+        while not (events := client.events_received()):
+            now += 0.5
+            client.receive_time(at(now))
+        reasons += stale_reasons(events)
+        told(client, snapshot(10), ts=at(now))
+        commands(client)
+    assert reasons == [f"silent for {limit} s" for limit in (10, 20, 40, 75)]
+
+    for idle in range(1, 4):
+        told(client, update(10, 10), ts=at(now + idle * 60))
+        client.receive_time(at(now + idle * 60 + 59))
+    assert client.depth(INST, 1) is not None
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_book_that_moved_while_it_was_silent_is_given_no_more_time(is_frozen):
+    """Its snapshot shows it, or the ready-made top where even the snapshots are frozen."""
+    client = core()
+    told(client, snapshot(10), ts=at(0))
+    for number in range(1, 4):
+        top = book("", bids=[(100, 9)], asks=[(101, 5)], channel="bbo-tbt", seqId=10 + number)
+        told(client, top, ts=at(number * 10.5 - 1))
+        client.receive_time(at(number * 10.5))
+        events = told(client, snapshot(10 if is_frozen else 10 + number), ts=at(number * 10.5))
+        assert stale_reasons(events) == ["silent for 10 s"]
+
+
 def test_late_book_is_followed_and_live_again_with_the_first_message_in_time():
     """What was late is not asked for again; the chain goes on holding, or breaks as ever."""
     client = core(lag=LagWatch(3.0))
