@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dquant.constants import NS_PER_MS
+from dquant.simulator.accounts import leverage_group
 from dquant.simulator.exchange_events import (
     BalanceChanged,
     BalanceView,
@@ -256,17 +257,35 @@ class OkexPrivate:
                     change.positions[key] = positions[key]
             elif isinstance(event, LeverageChanged):
                 event_type = event_type or "set_leverage"
+                for position in self._levered(account, event.group):
+                    number = position.position_id
+                    told = position, self._trade_ids.get((account, number), "")
+                    positions[number] = changes.setdefault("", _Change()).positions[number] = told
             self._touch(account, event)
         if positions:
             self._push_positions(account, positions.values(), real_ns)
         for name, change in changes.items():
-            told = (change.balances.values(), change.positions.values(), change.trades)
-            self._push_both(account, name or event_type, *told, real_ns)
+            parts = (change.balances.values(), change.positions.values(), change.trades)
+            self._push_both(account, name or event_type, *parts, real_ns)
+
+    def _levered(self, account: str, group: str) -> list[PositionView]:
+        """Return the open positions that a leverage holds for."""
+        found = []
+        for position in self._exchange.positions(account):
+            contract = self._markets.contract(position.symbol)
+            if position.lots and contract is not None:
+                own = leverage_group(contract, position.pos_side, is_isolated=position.is_isolated)
+                if own == group:
+                    found.append(position)
+        return found
 
     def _touch(self, account: str, event: Event) -> None:
         """Note which coins' pictures an event changed."""
         if isinstance(event, BalanceChanged):
             coins = {event.balance.coin}
+        elif isinstance(event, LeverageChanged):
+            # What orders and positions bind is another amount now.
+            coins = {balance.coin for balance in self._exchange.balances(account)}
         elif isinstance(event, OrderAccepted | OrderCancelled | OrderAmended | PositionChanged):
             symbol = event.position.symbol if isinstance(event, PositionChanged) else event.order.symbol
             rows = self._markets.rows(symbol)

@@ -366,6 +366,27 @@ def test_a_fill_is_told_to_orders_positions_and_balance_first(trader):
     )
 
 
+@pytest.mark.parametrize(("mode", "margin"), [("cross", "imr"), ("isolated", "margin")])
+def test_another_leverage_is_told_with_the_positions_that_it_holds_for(trader, mode, margin):
+    trader.place(ordType="market", sz="10", tdMode=mode)
+    trader.place("BTC-USD-261127", ordType="market", sz="10", tdMode=mode)
+    trader.bench.run(100)
+    trader.listen({"channel": "positions", "instType": "ANY"}, {"channel": "balance_and_position"})
+    trader.listen({"channel": "account"})
+    before = trader.ask("GET", "account/positions", instId="BTC-USD-SWAP")[1]["data"][0]
+    body = {"instId": "BTC-USD-SWAP", "lever": "20", "mgnMode": mode}
+    trader.ask("POST", "account/set-leverage", body)
+    trader.bench.run(100)
+    told = {frame["arg"]["channel"]: frame for frame in trader.frames()}
+    (row,) = told["positions"]["data"]
+    assert (row["instId"], row["lever"], row["mgnMode"]) == ("BTC-USD-SWAP", "20", mode)
+    assert abs(Decimal(row[margin]) * 2 / Decimal(before[margin]) - 1) < Decimal("0.001")
+    (both,) = told["balance_and_position"]["data"]
+    assert both["eventType"] == "set_leverage"
+    assert [item["instId"] for item in both["posData"]] == ["BTC-USD-SWAP"]
+    assert told["account"]["eventType"] == "event_update"
+
+
 def test_a_closed_position_is_told_once_with_nothing_in_it(trader):
     trader.place(ordType="market", sz="1")
     trader.listen({"channel": "positions", "instType": "ANY"})
