@@ -6,7 +6,7 @@ docs/development.md how the one is made from the other. A finished environment c
 and interpreter) and costs one hash from then on. Several test processes may ask at once: the first one
 makes it, the others wait.
 
-- ``okex``: today's ccxt and OKX's own SDK
+- ``okex``: today's ccxt, OKX's own SDK, and a client that makes sure of its orders
 - ``bitmex``: the last ccxt that knows BitMEX, which stalls on aiohttp 3.14.4 and later, and BitMEX's own
   websocket client
 - ``maker``: BitMEX's market maker, which wants a websocket-client of its time

@@ -1,4 +1,4 @@
-"""The clients of the exchanges themselves: python-okx, bitmex-ws and BitMEX's market maker."""
+"""The clients of the exchanges themselves, and one that makes sure of its orders when answers are lost."""
 
 import pytest
 
@@ -69,3 +69,18 @@ def test_the_market_maker_of_bitmex_quotes_follows_and_leaves(run, pair):
     assert sorted(ends) == sorted(quotes)
     (balance,) = pair.ask("/accounts?venue=bitmex&account=main")["bitmex"]["main"]["balances"][:1]
     assert seen["balance"] == balance["cash"]
+
+
+def test_a_client_that_makes_sure_of_its_orders_finds_what_became_of_them(run, pair):
+    """okx-perp-reliable asks after every order without an answer: what it concludes is what happened."""
+    account = "/ledger?venue=okex&account=main"
+    since = pair.ask(account)["okex"]["last"]
+    seen = run("okex", "okx_reliable", "okex", control=pair.child.control)
+    rows = pair.ask(f"{account}&since={since}")["okex"]["rows"]
+    filled = {row["order"]["client_id"] for row in rows if row["kind"] == "order_filled"}
+    for call in ("plain", "timeout_done", "lost_done", "home"):
+        assert (seen[call]["status"], seen[call]["id"] in filled) == ("CONFIRMED", True), call
+    for call in ("timeout_undone", "lost_undone", "overloaded"):
+        assert (seen[call]["status"], seen[call]["id"] in filled) == ("FAILED", False), call
+    assert [error["error"] for error in seen.errors["rate_limited"]] == ["RateLimitError"]
+    assert len(filled) == 4
