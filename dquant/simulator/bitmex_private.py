@@ -187,7 +187,9 @@ class BitmexPrivate:
 
     def set_dead_man(self, account: BitmexAccount, timeout_ms: int, now: int) -> Row:
         """Arm, replace or (0) disarm the account's timer; return the answer (section 2.6)."""
-        fires = self.exchange.set_dead_man(account.name, timeout_ms * NS_PER_MS)
+        # The engine's time is that of the last publication, a few milliseconds ago.
+        late_ns = max(0, now - self.exchange.now_ns)
+        fires = self.exchange.set_dead_man(account.name, timeout_ms and timeout_ms * NS_PER_MS + late_ns)
         return {"now": iso(now), "cancelTime": iso(fires) if timeout_ms else 0}
 
     def toss(self) -> bool:

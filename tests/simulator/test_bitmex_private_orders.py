@@ -417,6 +417,13 @@ def test_the_dead_man_cancels_everything_of_the_account_when_nobody_calls(bitmex
     assert bitmex.refused("POST", "/order/cancelAllAfter", {}) == "'timeout' is a required arg."
 
 
+def test_the_dead_man_counts_from_the_moment_of_the_request(bitmex):
+    """Requests come between two publications; the timer is not early by what has passed since the last."""
+    bitmex.now_ns += 4_000_000
+    answer = bitmex.ask("POST", "/order/cancelAllAfter", {"timeout": 1000})[1]
+    assert answer == {"now": "2026-07-01T16:00:01.004Z", "cancelTime": "2026-07-01T16:00:02.004Z"}
+
+
 def test_the_dead_man_is_armed_and_disarmed_by_websocket_too(bitmex):
     connection = bitmex.listen()
     bitmex.place(orderQty=100, price=80_000)
