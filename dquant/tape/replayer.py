@@ -5,8 +5,9 @@ caller's. A price comes each time the best price or amount of an instrument's L2
 changes, and when its verdict does. Silence is not judged: a tape ends where it ends.
 
 Each connection has a core of its own. Where several of a tape carry the same instrument, each
-change is told once: the connection whose snapshot came last speaks; another takes its place
-when its book goes stale, or has been silent for ``SILENCE_S`` while the other's moves.
+change is told once: the connection whose snapshot came last speaks, from when its book is as new as
+what was told; another takes its place when its book goes stale, or has been silent for ``SILENCE_S``
+while the other's moves. The exchange's time of what is told never goes back by such a change.
 
 Units: prices in quote currency, amounts in contracts, times in ns since the Unix epoch by
 the recorder's clock; ``ts_pub`` is ``ts_recv``, so that two replays give the same bytes.
@@ -32,13 +33,15 @@ NAMES_SHOWN = 10
 class _Shown:
     """What was last said about one instrument, and which connection said it."""
 
-    __slots__ = ("inst_id", "newest", "others", "seq", "speaker", "top", "ts_event")
+    __slots__ = ("floor", "heir", "inst_id", "newest", "others", "seq", "speaker", "top", "ts_event")
 
     def __init__(self, inst_id: str) -> None:
         self.inst_id = inst_id
         self.speaker: str | None = None  # None while stale
         self.newest: TopOfBook | None = None  # what the speaker's book shows
         self.others: dict[str, TopOfBook] = {}  # live books of connections that do not speak
+        self.heir: str | None = None  # of them, the one whose snapshot came last
+        self.floor = 0  # exchange time that the speaker must have reached, after another spoke
         self.seq = 0
         self.top: tuple[float | None, float, float | None, float] | None = None
         self.ts_event = 0
@@ -181,14 +184,19 @@ class Replayer:
         if conn != shown.speaker:
             newest = shown.newest
             if shown.speaker is not None and newest is not None:
-                is_begun = conn in shown.others
-                if is_begun and event.ts_recv - newest.ts_recv < SILENCE_S * NS_PER_S:
+                if conn not in shown.others:
+                    shown.heir = conn
+                is_next = conn == shown.heir and event.ts_event >= newest.ts_event
+                if not is_next and event.ts_recv - newest.ts_recv < SILENCE_S * NS_PER_S:
                     shown.others[conn] = event
                     return None
                 shown.others[shown.speaker] = newest
             shown.others.pop(conn, None)
-            shown.speaker = conn
+            shown.speaker, shown.heir = conn, None
         shown.newest = event
+        if event.ts_event < shown.floor:
+            return None
+        shown.floor = 0
         return self._say(shown, event, event.ts_recv)
 
     def _stale(self, wire: tuple[str, str], inst_id: str, reason: str, ts: int) -> Price | None:
@@ -206,8 +214,10 @@ class Replayer:
             # The same book, by another connection.
             shown.speaker = max(heard, key=lambda other: shown.others[other].ts_event)
             shown.newest = shown.others.pop(shown.speaker)
-            return self._say(shown, shown.newest, ts)
+            shown.floor = shown.ts_event
+            return self._say(shown, shown.newest, ts) if shown.newest.ts_event >= shown.floor else None
         shown.speaker = shown.newest = shown.top = None
+        shown.floor = 0
         shown.seq += 1
         self.stale_reasons[reason] += 1
         return Price(

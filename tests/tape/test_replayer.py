@@ -191,8 +191,10 @@ def frame(ts: int, text: str, venue: str = "okex", conn: str = "public", directi
     return TapeRecord(ts, venue, direction, text, conn)  # type: ignore[arg-type]
 
 
-def book(prev: int, seq: int, bid: str, ask: str, action: str = "update", inst_id: str = BOOK) -> str:
-    data = {"bids": [[bid, "1", "0", "1"]], "asks": [[ask, "1", "0", "1"]], "ts": "1790400000100"}
+def book(
+    prev: int, seq: int, bid: str, ask: str, action: str = "update", inst_id: str = BOOK, ts: int = 0
+) -> str:
+    data = {"bids": [[bid, "1", "0", "1"]], "asks": [[ask, "1", "0", "1"]], "ts": str(1790400000100 + ts)}
     return json.dumps(
         {
             "arg": {"channel": "books", "instId": inst_id},
@@ -362,6 +364,28 @@ def test_another_connection_speaks_when_the_book_of_the_first_is_lost(end: str) 
         ("stale", "sequence broken", None, 8),
     ]
     assert replayer.stale_reasons == {"sequence broken": 1}
+
+
+def test_a_price_does_not_go_back_when_another_connection_that_lags_speaks() -> None:
+    """Neither with its snapshot, nor when it takes the place of one that was lost."""
+    records = [
+        (0, "1", book(-1, 10, "99", "101", "snapshot", ts=0)),
+        (1, "1", book(10, 11, "100", "101", ts=200)),
+        (2, "2", book(-1, 10, "99", "101", "snapshot", ts=100)),  # older than what was told
+        (3, "1", book(11, 12, "100.5", "101", ts=300)),
+        (4, "2", book(10, 12, "100.5", "101", ts=300)),  # as new: speaks from here
+        (5, "1", book(12, 13, "100.6", "101", ts=400)),
+        (6, "2", book(12, 13, "100.6", "101", ts=400)),
+        (7, "2", book(13, 14, "100.7", "101", ts=500)),
+        (8, "2", book(7, 7, "1", "101", ts=600)),  # lost; "1" has not seen 100.7
+        (9, "1", book(13, 14, "100.7", "101", ts=500)),
+        (10, "1", book(14, 15, "100.8", "101", ts=600)),
+    ]
+    prices = play(Replayer("dev"), *records)
+    assert verdicts(prices) == [
+        ("live", None, bid, ts)
+        for bid, ts in ((99.0, 0), (100.0, 1), (100.5, 3), (100.6, 6), (100.7, 7), (100.8, 10))
+    ]
 
 
 def test_a_connection_that_was_replaced_without_a_word_is_followed_by_the_next() -> None:
