@@ -378,7 +378,8 @@ async def _feed_until(
     with _running(feed, wants_prices=False):
         try:
             with Picture() if is_screen else contextlib.nullcontext() as picture:
-                while not stop.is_set() and not feed.failed() and (out is None or out.look()):
+                # Publishing goes on without a log of it, but not without the reader of a pipe.
+                while not (stop.is_set() or feed.failed() or (out and out.is_pipe and not out.look())):
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(REFRESH_S):
                             await stop.wait()

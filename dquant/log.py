@@ -72,6 +72,7 @@ def set_up(verb: str, level: str, directory: Path, *, owns_terminal: bool) -> La
         root.removeHandler(handler)
         handler.close()
     formatter = logging.Formatter(FORMAT)
+    formatter.converter = time.gmtime  # UTC, as in records and on screens
     last_words = LastWords()
     root.addHandler(last_words)
     if not owns_terminal:

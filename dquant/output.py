@@ -34,6 +34,7 @@ class LineWriter:
 
     Attributes:
         dropped: Lines that were never written.
+        is_pipe: Whether a program reads it, rather than a file or a service's log.
         is_broken: The reader went away, or nothing more can be written.
         error: Why nothing can be written, where it is not that the reader went away.
 
@@ -44,6 +45,7 @@ class LineWriter:
         self.is_broken = False
         self.error: str | None = None
         self._fd = sys.stdout.fileno() if fd is None else fd
+        self.is_pipe = stat.S_ISFIFO(os.fstat(self._fd).st_mode)
         self._lines: collections.deque[bytes] = collections.deque()
         self._wake = threading.Event()
         self._is_closing = False
@@ -66,7 +68,7 @@ class LineWriter:
         if not self.is_broken:
             poll = select.poll()
             poll.register(self._fd, 0)  # errors only
-            self.is_broken = any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
+            self.is_broken = any(state & select.POLLERR for _, state in poll.poll(0))
         return not self.is_broken
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:

@@ -23,6 +23,8 @@ RATE_WINDOW_S = 5
 SILENT_AFTER_S = FEED_SILENCE_S - 0.4
 MARKETS_KEPT = 256
 NOTICES_KEPT = 64
+# A feed that starts again and again does not do it so often: two take turns.
+TURNS, TURNS_WITHIN_S = 4, 10.0
 
 Record = Price | Health | Depth | TradeRecord
 
@@ -75,6 +77,7 @@ class SeqWatch:
     gaps: int = 0
     lost: int = 0
     runs: int = 0
+    turns: deque[int] = dataclasses.field(default_factory=lambda: deque(maxlen=TURNS))  # ts_pub of new runs
 
     def receive(self, seq: int, ts_pub: int) -> bool:
         """Take one record's number; tell whether it is a new record."""
@@ -82,11 +85,18 @@ class SeqWatch:
             return False
         if not self.runs or seq <= self.seq:
             self.runs += 1
+            self.turns.append(ts_pub)
         elif seq > self.seq + 1:
             self.gaps += 1
             self.lost += seq - self.seq - 1
         self.seq, self.ts_pub = seq, ts_pub
         return True
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether two publishers take turns, each with a numbering of its own."""
+        turns = self.turns
+        return len(turns) == TURNS and max(turns[-1], self.ts_pub) - turns[0] < TURNS_WITHIN_S * NS_PER_S
 
 
 class MarketView:
@@ -107,6 +117,7 @@ class MarketView:
         self.lag_event_ms: float | None = None
         self.last_ns = 0
         self.is_silent = False
+        self.is_mixed = False
         self.price_rate = SlidingRate()
         self._watches: dict[str, SeqWatch] = {}
 
@@ -126,7 +137,7 @@ class MarketView:
     @property
     def is_live(self) -> bool:
         """Whether the prices may be shown as numbers."""
-        return self.verdict is not None and self.verdict != STALE and not self.is_silent
+        return self.verdict is not None and self.verdict != STALE and not (self.is_silent or self.is_mixed)
 
     def age_s(self, now_ns: int) -> float:
         """Seconds since anything came from this market."""
@@ -139,6 +150,7 @@ class MarketView:
         if not watch.receive(record.seq, record.ts_pub):
             return False
         self.records += 1
+        self.is_mixed = any(watch.is_mixed for watch in self._watches.values())
         self.inst_id, self.environment = record.inst_id, record.environment
         self.lag_pub_ms = (now_ns - record.ts_pub) / NS_PER_MS
         if not isinstance(record, Health) and record.ts_event:
@@ -190,8 +202,13 @@ class MonitorModel:
         if view.is_silent:
             view.is_silent = False
             self._notices.append(Notice(name, "the feed is back"))
+        was_mixed = view.is_mixed
         if not view.receive(kind, record, now_ns):
             return None
+        if view.is_mixed and not was_mixed:
+            self._notices.append(
+                Notice(name, "more than one feed publishes it, and their prices mix: stop one")
+            )
         self.records += 1
         return record
 

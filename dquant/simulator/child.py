@@ -20,7 +20,7 @@ from dquant.constants import NS_PER_S, STOP_TIMEOUT_S
 from dquant.errors import MarketUnreachable
 from dquant.simulator.process import SimulateOptions
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0  # half a second where there is time; a busy machine took more than ten
 ERROR_LINES = 200  # of standard error, kept: the newest
 EVENT_LINES = 1000  # of standard output after the first, kept: the newest
 
@@ -97,7 +97,7 @@ class SimulatedChild:
         except queue.Empty:
             self.stop()
             raise MarketUnreachable(
-                f"simulated exchanges not ready in {timeout_s:g} s {self.errors()}"
+                f"simulated exchanges not ready in {timeout_s:g} s {self.errors()}".rstrip()
             ) from None
         if line is None:
             code = self.stop()

@@ -57,6 +57,34 @@ def test_a_new_run_of_the_publisher_is_no_loss(model, records):
     assert (view.lost, view.runs, view.records) == (0, 2, 5)
 
 
+def test_two_feeds_of_one_market_are_said_and_their_mixture_is_no_price(model, records):
+    """Each numbers its own records; after one has stopped the other is believed again."""
+    for number in range(6):
+        for late, seq in enumerate((100 + number, 1 + number)):
+            ts = NOW + number * NS_PER_S + late
+            model.receive("price", text(records.live(), seq=seq, ts_pub=ts), ts)
+
+    view = model.markets[records.market]
+    assert not view.is_live
+    assert [notice.what for notice in model.notices_received()] == [
+        "more than one feed publishes it, and their prices mix: stop one"
+    ]
+    for number in range(6, 20):
+        ts = NOW + number * NS_PER_S
+        model.receive("price", text(records.live(), seq=1 + number, ts_pub=ts), ts)
+    assert view.is_live
+
+
+def test_a_feed_that_its_service_restarts_is_not_taken_for_two(model, records):
+    for number in range(5):
+        for seq in (1, 2):
+            ts = NOW + number * 5 * NS_PER_S + seq
+            model.receive("price", text(records.live(), seq=seq, ts_pub=ts), ts)
+
+    assert model.markets[records.market].is_live
+    assert model.notices_received() == []
+
+
 def test_the_same_record_by_a_second_channel_counts_once(model, records):
     record = text(records.live(), seq=1, ts_pub=NOW)
 
