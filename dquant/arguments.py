@@ -12,6 +12,7 @@ from typing import NoReturn
 from dquant import __version__
 from dquant.constants import EXIT_USAGE
 
+PROGRAM = "bash cli.sh"  # what is typed; it starts `python -m dquant`
 DEFAULT_VERB = "watch"
 
 # verb -> one line of help; the README's table is compared with this by a test.
@@ -52,7 +53,9 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {' '.join(message.split())} (see --help)\n")
+        sys.stderr.write(
+            f"dquant{self.prog.removeprefix(PROGRAM)}: {' '.join(message.split())} (see --help)\n"
+        )
         sys.exit(EXIT_USAGE)
 
 
@@ -77,7 +80,7 @@ def _port(text: str) -> int:
 _port.__name__ = "port"
 
 
-def _common(*, is_top: bool) -> _Parser:
+def _common(*, is_top: bool, counted: str = "records") -> _Parser:
     """Options of every verb; below the top they have no default, so that one given before the verb stays."""
     parser = _Parser(add_help=False)
     group = parser.add_argument_group("options of every verb")
@@ -89,7 +92,7 @@ def _common(*, is_top: bool) -> _Parser:
     group.add_argument(
         "--json", action="store_true", help="one JSON object a line on standard output, nothing else there"
     )
-    group.add_argument("--count", type=_at_least(0, int), metavar="N", help="stop after N records")
+    group.add_argument("--count", type=_at_least(0, int), metavar="N", help=f"stop after N {counted}")
     group.add_argument("--duration", type=_at_least(0, float), metavar="SECONDS", help="stop after so long")
     if not is_top:
         for action in parser._actions:
@@ -100,7 +103,7 @@ def _common(*, is_top: bool) -> _Parser:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the options; ends the process with code 2 on a mistake, 0 on ``--help``."""
     parser = _Parser(
-        prog="dquant",
+        prog=PROGRAM,
         description="Watch, feed and trade the difference between dated Bitcoin futures and perpetuals.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -114,7 +117,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             verb,
             help=words,
             description=f"{words[0].upper()}{words[1:]}.",
-            parents=[_common(is_top=False)],
+            parents=[_common(is_top=False, counted=_COUNTED.get(verb, "records"))],
             epilog=_EPILOGS.get(verb),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -197,13 +200,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+# What --count counts.
+_COUNTED = {
+    "watch": "changes",
+    "feed": "prices that left for Redis",
+    "monitor": "records",
+    "simulate": "lines",
+    "replay": "prices",
+    "markets": "markets",
+}
+
 _EPILOGS = {
-    "watch": "A live view on a terminal, one line a change when piped. In dev the exchanges are simulated.",
-    "feed": "Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md.",
+    "watch": """\
+A live view on a terminal, one line a change when piped. In dev the exchanges are simulated.
+A leg that cannot be believed is STALE, with the reason, and has no numbers. -s ticker takes 1 to 64 markets.
+  bash cli.sh -m okex_future_btcusd_quarter,okex_swap_btcusd
+  bash cli.sh --json --count 100 watch > differences.jsonl""",
+    "feed": """\
+Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md. On standard output it
+says the changes of state, with --json the health records. Where Redis is: redis_host and redis_port, or
+redis_url (docs/configuration.md); in dev one is started where none answers. One feed a market.
+docs/operating.md says how to run it as a service.""",
     "monitor": """\
 A live table on a terminal, lines when piped, the records themselves with --json.
-Channels: price, depth, trade, health for all markets, price:<market> and so on for one. In a Redis Cluster
-they are sharded, and patterns are refused: Redis has none for them.""",
+Channels: price, depth, trade, health for all markets, price:<market> and so on for one; -m narrows the default
+to these markets. In a Redis Cluster channels are sharded, and patterns are refused: Redis has none for them.""",
     "replay": "Prices go to standard output, the summary to standard error. -m filters by instrument.",
     "simulate": """\
 Prints its addresses, keys and something to try first (--json: an object); any client of the real exchanges

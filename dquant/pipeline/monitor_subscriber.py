@@ -39,19 +39,24 @@ log = logging.getLogger(__name__)
 class MonitorSubscriber:
     """Listens to channels and shows what comes.
 
-    ``methods`` names the handler of each kind of record; a handler returns the plain line for it, or None.
+    ``methods`` names the handler of each kind of record, and may be given others; a handler returns the plain
+    line for its record, or None for none.
 
     Args:
         channels: Names (``price``, ``price:<market>``, ``health`` …) or glob patterns; in a Redis Cluster
             names only.
-        settings: Where Redis is.
+        settings: Where Redis is; by default where the configuration says.
 
     Raises:
         ConfigError: A channel that cannot be subscribed.
 
     """
 
-    def __init__(self, channels: Sequence[str], settings: RedisSettings) -> None:
+    def __init__(self, channels: Sequence[str], settings: RedisSettings | None = None) -> None:
+        if settings is None:
+            from dquant.config import cfg
+
+            settings = RedisSettings.from_config(cfg)
         self.channels = tuple(channels) or DEFAULT_CHANNELS
         self.model = MonitorModel(now_ns())
         self.methods: dict[str, Callable[[Any], str | None]] = {

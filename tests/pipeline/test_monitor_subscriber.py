@@ -60,6 +60,27 @@ async def test_json_passes_the_records_through_unchanged(server, publisher, reco
     assert [json.loads(line) for line in stream.getvalue().splitlines()] == [record for _, record in got]
 
 
+async def test_a_handler_of_ones_own_takes_the_records_of_the_configured_redis(
+    server, publisher, records, eventually, monkeypatch
+):
+    """What the page of formats shows."""
+    from dquant import config
+
+    cfg = config.MyConfiguration("dev", {"DQUANT_REDIS_PORT": str(server.port)})
+    monkeypatch.setattr(config, "_loaded", cfg)
+    monitor = MonitorSubscriber(["price", "health"])
+    bids = []
+    monitor.methods["price"] = lambda price: bids.append(price.bid)
+    stream = io.StringIO()
+    task = asyncio.create_task(monitor.run(count=2, stream=stream))
+    await eventually(lambda: monitor.is_subscribed and publisher.is_connected)
+    publisher.publish_price(records.live(5.0))
+    publisher.publish_price(records.live(6.0))
+    await asyncio.wait_for(task, 5)
+
+    assert (bids, stream.getvalue()) == ([5.0, 6.0], "")
+
+
 async def test_it_ends_by_itself_after_count_records(server, publisher, records, eventually):
     stream = io.StringIO()
     monitor = MonitorSubscriber(["price"], server.settings)
