@@ -217,14 +217,15 @@ A leg that cannot be believed is STALE, with the reason, and has no numbers. -s 
   bash cli.sh -m okex_future_btcusd_quarter,okex_swap_btcusd
   bash cli.sh --json --count 100 watch > differences.jsonl""",
     "feed": """\
-Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md. On standard output it
-says the changes of state, with --json the health records. Where Redis is: redis_host and redis_port, or
+Channels: price, price:<market>; depth, trade, health likewise. Records: docs/formats.md. On standard output
+it says the changes of state, with --json the health records. Where Redis is: redis_host and redis_port, or
 redis_url (docs/configuration.md); in dev one is started where none answers. One feed a market.
 docs/operating.md says how to run it as a service.""",
     "monitor": """\
 A live table on a terminal, lines when piped, the records themselves with --json.
-Channels: price, depth, trade, health for all markets, price:<market> and so on for one; -m narrows the default
-to these markets. In a Redis Cluster channels are sharded, and patterns are refused: Redis has none for them.""",
+Channels: price, depth, trade, health for all markets, price:<market> and so on for one; -m narrows the
+default to these markets. In a Redis Cluster channels are sharded, and patterns are refused: Redis has none
+for them.""",
     "replay": "Prices go to standard output, the summary to standard error. -m filters by instrument.",
     "simulate": """\
 Prints its addresses, keys and something to try first (--json: an object); any client of the real exchanges
