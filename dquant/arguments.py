@@ -226,7 +226,9 @@ A live table on a terminal, lines when piped, the records themselves with --json
 Channels: price, depth, trade, health for all markets, price:<market> and so on for one; -m narrows the
 default to these markets. In a Redis Cluster channels are sharded, and patterns are refused: Redis has none
 for them.""",
-    "replay": "Prices go to standard output, the summary to standard error. -m filters by instrument.",
+    "replay": """\
+Prices go to standard output; the summary, which says what the tape has no prices of, to standard
+error. -m filters by instrument (not market). The format of tapes: docs/formats.md.""",
     "simulate": """\
 Prints its addresses, keys and something to try first (--json: an object); any client of the real exchanges
 trades on it with those. It listens on loopback unless --host says otherwise.

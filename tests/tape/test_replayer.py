@@ -420,6 +420,43 @@ def test_a_connection_whose_book_stands_still_is_not_waited_for() -> None:
     ]
 
 
+steps = st.lists(
+    st.tuples(st.sampled_from("123"), st.sampled_from(["next"] * 6 + ["skip", "snapshot", "closed"])),
+    min_size=5,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_however_connections_lag_and_fail_the_price_is_one_that_was_and_goes_on(
+    script: list[tuple[str, str]],
+) -> None:
+    """State n of the exchange's book has the bid 1 + n and the time n; who skips one has a gap."""
+    reached = dict.fromkeys("123", 0)
+    is_sound = dict.fromkeys("123", False)
+    replayer = Replayer("dev")
+    newest, was_live = 0, False
+    for ts, (conn, step) in enumerate(script):
+        reached[conn] += 1 + (step == "skip")
+        number = reached[conn]
+        text = "closed"
+        if step == "snapshot":
+            text = book(-1, number, str(1 + number), "1000", "snapshot", ts=number)
+        elif step != "closed":
+            text = book(number - 1, number, str(1 + number), "1000", ts=number)
+        is_sound[conn] = step == "snapshot" or (step == "next" and is_sound[conn])
+        prices = play(replayer, (ts, conn, text), (ts, "other", "pong"))
+        for price in prices:
+            assert (
+                price.verdict == "stale" or price.bid == 1 + (price.ts_event - 1790400000100 * 10**6) // 10**6
+            )
+            assert price.ts_event >= newest
+            was_live = price.verdict == "live"
+            newest = price.ts_event if was_live else 0  # after that any snapshot is a beginning
+        assert was_live == any(is_sound.values())
+
+
 # --- why there is no price ----------------------------------------------------------------------------
 
 
