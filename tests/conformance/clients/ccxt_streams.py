@@ -42,18 +42,22 @@ def move_clock(**how: Any) -> int:
         return int(json.load(answer)["now_ns"])
 
 
+def levels(book: Any) -> dict[str, list[list[float]]]:
+    return {side: [list(row)[:2] for row in book[side][:300]] for side in ("bids", "asks")}
+
+
 async def compare(client: Any) -> None:
     """Say what the book came to by its updates, and what it is, while nothing happens."""
     now = move_clock(speed=0)
     try:
         # OKX tells of its books at every tenth of a second.
         move_clock(set=now - now % TENTH_NS + TENTH_NS)
-        await asyncio.sleep(0.7)
-        for call, book in (
-            ("book_kept", client.orderbooks[SYMBOL]),
-            ("book_fetched", await client.fetch_order_book(SYMBOL, 300)),
-        ):
-            tell(call, {side: [list(row)[:2] for row in book[side][:300]] for side in ("bids", "asks")})
+        kept, before = levels(client.orderbooks[SYMBOL]), None
+        while kept != before:  # what was under way is still coming
+            await asyncio.sleep(0.4)
+            kept, before = levels(client.orderbooks[SYMBOL]), kept
+        tell("book_kept", kept)
+        tell("book_fetched", levels(await client.fetch_order_book(SYMBOL, 300)))
     finally:
         move_clock(speed=1)
 
