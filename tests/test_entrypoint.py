@@ -210,7 +210,8 @@ def test_replay_as_json_prints_the_records_and_ends_with_a_summary(run_dquant: R
     assert done.stdout.encode().splitlines() == EXPECTED
     assert done.stderr.splitlines() == [
         f"{OKEX}: 18 frames, 9 changes, 3 stale periods, 2 connection lost, 1 sequence broken, "
-        "0 quarantined frames, 0 bad lines"
+        "0 quarantined frames, 0 bad lines",
+        f"{OKEX}: BTC-USD-SWAP is stale to the end: connection lost",
     ]
 
 
@@ -234,7 +235,10 @@ def test_replay_is_filtered_by_instrument_and_says_which_is_not_there(here: Here
     code, out, err = here("-m", "BTC-USD-SWAP,XBTUSD", "--json", "replay", OKEX)
     assert code == 0
     assert out.encode().splitlines() == [line for line in EXPECTED if b"BTC-USD-SWAP" in line]
-    assert err.splitlines()[1:] == [f"{OKEX}: no book of XBTUSD on this tape"]
+    assert err.splitlines()[1:] == [
+        f"{OKEX}: BTC-USD-SWAP is stale to the end: connection lost",
+        f"{OKEX}: no book of XBTUSD on this tape",
+    ]
 
 
 def test_replay_says_why_there_is_no_price(here: Here, tmp_path: Path) -> None:
@@ -283,8 +287,9 @@ def test_replay_says_bad_lines_and_frames_and_replays_the_rest(here: Here, tmp_p
     assert said[1].startswith(f"{path}:12: quarantined: ")
     assert said[2].startswith(f"{path}:{len(lines) + 4}: no record of a tape, torn off: ")
     assert said[3].endswith("1 quarantined frames, 2 bad lines")
-    assert said[4] == f"{path}: 1 frames of 'kraken', a venue that this program cannot read"
-    assert len(said) == 5
+    assert said[4] == f"{path}: BTC-USD-SWAP is stale to the end: connection lost"
+    assert said[5] == f"{path}: 1 frames of 'kraken', a venue that this program cannot read"
+    assert len(said) == 6
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,23 @@ NAMES_SHOWN = 10
 class _Shown:
     """What was last said about one instrument, and which connection said it."""
 
-    __slots__ = ("floor", "heir", "inst_id", "newest", "others", "seq", "speaker", "top", "ts_event")
+    __slots__ = (
+        "floor",
+        "heir",
+        "inst_id",
+        "newest",
+        "others",
+        "reason",
+        "seq",
+        "speaker",
+        "top",
+        "ts_event",
+    )
 
     def __init__(self, inst_id: str) -> None:
         self.inst_id = inst_id
         self.speaker: str | None = None  # None while stale
+        self.reason = ""  # why it is stale, or was last
         self.newest: TopOfBook | None = None  # what the speaker's book shows
         self.others: dict[str, TopOfBook] = {}  # live books of connections that do not speak
         self.heir: str | None = None  # of them, the one whose snapshot came last
@@ -143,7 +155,11 @@ class Replayer:
             unbegun.update(core.unbegun)
             unread.update(core.unread)
         told = {inst_id for _, inst_id in self._shown}
-        lines = _no_price(unbegun, told, self._wanted, "book messages without a snapshot before them")
+        stale = [shown for shown in self._shown.values() if shown.speaker is None]
+        lines = [f"{shown.inst_id} is stale to the end: {shown.reason}" for shown in stale[:NAMES_SHOWN]]
+        if len(stale) > NAMES_SHOWN:
+            lines.append(f"so are {len(stale) - NAMES_SHOWN} instruments more")
+        lines += _no_price(unbegun, told, self._wanted, "book messages without a snapshot before them")
         told.update(unbegun)
         lines += _no_price(
             self._ready_made, told, self._wanted, "ready-made tops (bbo-tbt, books5 or quote) and no L2 book"
@@ -218,6 +234,7 @@ class Replayer:
             return self._say(shown, shown.newest, ts) if shown.newest.ts_event >= shown.floor else None
         shown.speaker = shown.newest = shown.top = None
         shown.floor = 0
+        shown.reason = reason
         shown.seq += 1
         self.stale_reasons[reason] += 1
         return Price(

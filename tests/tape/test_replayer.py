@@ -484,8 +484,21 @@ def test_a_tape_cut_out_of_a_session_says_that_it_has_no_snapshot(is_closed: boo
     for record in records:
         replayer.receive(record)
     assert replayer.remarks() == [
+        *(["A is stale to the end: connection lost"] if is_closed else []),
         f"no price of {BOOK}: 2 book messages without a snapshot before them",
         "no price of XBTUSD: 1 book messages without a snapshot before them",
+    ]
+
+
+def test_a_tape_that_never_heals_says_what_stays_stale() -> None:
+    replayer = Replayer("dev")
+    for number in range(12):
+        replayer.receive(frame(0, snapshot(10, "99", "101", inst_id=f"INST{number:02}")))
+    for number in range(1, 12):
+        replayer.receive(frame(1, book(5, 6, "99", "101", inst_id=f"INST{number:02}")))
+    assert replayer.remarks() == [
+        *(f"INST{number:02} is stale to the end: sequence broken" for number in range(1, 11)),
+        "so are 1 instruments more",
     ]
 
 
