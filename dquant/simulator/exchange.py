@@ -74,7 +74,7 @@ from dquant.simulator.exchange_reader import ExchangeReader
 from dquant.simulator.flow import Flow, FlowMarket
 from dquant.simulator.ledger import LEDGER_LIMIT, Ledger
 from dquant.simulator.matching import Matching
-from dquant.simulator.order_desk import OrderDesk
+from dquant.simulator.order_desk import HouseNote, OrderDesk
 from dquant.simulator.orders import (
     ASK,
     BID,
@@ -112,6 +112,7 @@ class ExchangeOptions:
     max_orders: int = 4_000  # open orders of an account
     max_orders_per_symbol: int = 500
     has_delivery_orders: bool = False  # positions are delivered by an order of the house, as at OKX
+    house_note: HouseNote | None = None  # the note of an order of the house: liquidation, delivery
     ledger_limit: int = LEDGER_LIMIT
     funding_rate: Callable[[str, int], Decimal] | None = None  # (symbol, settlement time)
     delivery_price: Callable[[str], Decimal] | None = None
@@ -148,6 +149,7 @@ class Exchange(ExchangeReader):
         clearing.now_ns = flow.now_ns
         self._timers = Timers()
         desk = OrderDesk(clearing, self._timers, self.options.max_orders, self.options.max_orders_per_symbol)
+        desk.house_note = self.options.house_note
         super().__init__(clearing, desk)
         self._trading: dict[str, TradingMode] = {}  # "": the whole venue
         self._delivered: dict[str, Decimal] = {}  # prices of contracts that have ended and are still listed

@@ -43,12 +43,14 @@ from dquant.simulator.okex_messages import (
     dump,
     push,
 )
+from dquant.simulator.okex_orders import decimal_text
 from dquant.simulator.okex_private import OkexPrivate, PushOptions
 from dquant.simulator.okex_private_rest import PREFIXES, OkexPrivateRest
 from dquant.simulator.okex_reference import ReferenceBars
 from dquant.simulator.okex_rest import OkexRest
 from dquant.simulator.okex_settlements import Settlements
 from dquant.simulator.okex_trade import Answer, OkexDesk, TradeOptions
+from dquant.simulator.orders import OrderRequest
 from dquant.simulator.units import fixed
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestAnswer, RestRequest, true_top
 
@@ -144,6 +146,7 @@ class OkexServer:
                 delivery_price=self._delivery_price,
                 settlement_price=self._settlement_price,
                 has_delivery_orders=True,
+                house_note=self._house_note,
             ),
         )
         settings = {}
@@ -413,6 +416,13 @@ class OkexServer:
         rows = self.desk.markets.rows(symbol)
         assert rows is not None  # only listed instruments are delivered
         return Decimal(self.settlements.deliver(rows.listing))
+
+    def _house_note(self, account: str, request: OrderRequest) -> dict[str, object]:
+        """Return what orders keep that liquidate or deliver a position; the engine asks."""
+        leverage = self.exchange.leverage(
+            account, request.symbol, request.pos_side, is_isolated=request.is_isolated
+        )
+        return {"ordType": "market", "lever": decimal_text(leverage)}
 
     def _settlement_price(self, symbol: str) -> Decimal:
         """Return what a contract is settled at today; the engine asks."""

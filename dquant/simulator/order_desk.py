@@ -8,6 +8,7 @@ An order that only closes is never larger than its position: it is cut when it c
 cancelled, whenever the position shrinks (``Reason.REDUCE_ONLY``).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
@@ -43,6 +44,8 @@ from dquant.simulator.orders import (
 )
 from dquant.simulator.timers import TimerKey, Timers
 
+HouseNote = Callable[[str, OrderRequest], Mapping[str, object]]  # of an account and what is ordered for it
+
 
 class OrderDesk:
     """Orders of all accounts of one exchange."""
@@ -56,6 +59,7 @@ class OrderDesk:
         self.waiting: dict[int, Order] = {}  # stops
         self._ended_links: list[Order] = []  # orders that others may have waited for
         self.open_orders = 0
+        self.house_note: HouseNote | None = None  # what the venue keeps with orders of the house
         self._order_numbers = 0
 
     # What is taken
@@ -286,6 +290,8 @@ class OrderDesk:
 
     def _numbered(self, account: Account, request: OrderRequest, category: Reason) -> Order:
         self._order_numbers += 1
+        if category is not Reason.USER and self.house_note is not None:
+            request = replace(request, note=self.house_note(account.name, request))
         order = Order(self._order_numbers, account.name, account.owner, request, self._clearing.now_ns)
         order.category = category
         return order

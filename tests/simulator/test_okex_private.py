@@ -508,6 +508,7 @@ def test_a_margin_call_cancels_orders_and_closes_positions(trader):
     rows = [frame["data"][0] for frame in channel_frames(frames, "orders")]
     assert (rows[0]["clOrdId"], rows[0]["state"], rows[0]["cancelSource"]) == ("rest", "canceled", "3")
     assert {row["category"] for row in rows[1:]} == {"full_liquidation"}
+    assert {row["lever"] for row in rows[1:]} == {"10"}
     assert (rows[-1]["state"], rows[-1]["tradeId"], rows[-1]["side"]) == ("filled", "0", "sell")
     assert channel_frames(frames, "balance_and_position")[-1]["data"][0]["eventType"] == "liquidation"
     fill = trader.ask("GET", "trade/fills")[1]["data"][0]

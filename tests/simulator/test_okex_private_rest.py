@@ -377,6 +377,7 @@ def test_delivery_cancels_orders_closes_positions_and_ends_the_contract(trader_a
     assert [row["eventType"] for row in both] == ["delivered"]
     (order_row,) = [row for row in rows if not row["clOrdId"]]
     assert (order_row["category"], order_row["state"], order_row["side"]) == ("delivery", "filled", "sell")
+    assert (order_row["lever"], order_row["ordType"], order_row["tdMode"]) == ("10", "market", "cross")
     assert (order_row["sz"], order_row["accFillSz"], order_row["fillSz"]) == ("10", "10", "10")
     positions = [f["data"][0] for f in frames if f["arg"]["channel"] == "positions" and f["data"]]
     assert positions[-1]["pos"] == "0"
