@@ -27,6 +27,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    """a path, not empty"""
+    if not text:
+        raise ValueError
+    return text
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -121,7 +128,7 @@ KEYS: dict[str, KeySpec] = {
     "log_level": KeySpec(
         "main", _choice("debug", "info", "warning", "error"), "info", "level", "least level that is logged"
     ),
-    "log_dir": KeySpec("main", _text, "var/log", "path", "folder of the log files, relative to the checkout"),
+    "log_dir": KeySpec("main", _path, "var/log", "path", "folder of the log files, relative to the checkout"),
     "switch_interval_us": KeySpec(
         "main",
         _integer(5, 100_000),

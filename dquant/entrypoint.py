@@ -7,6 +7,7 @@ anything connects. Rooms that a verb does not need are not imported.
 import asyncio
 import contextlib
 import gc
+import io
 import json
 import logging
 import os
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without our dashes and bars costs those alone
     options = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(options)

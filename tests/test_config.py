@@ -187,6 +187,7 @@ def test_a_key_in_another_section_is_sent_to_its_own(directory: Path) -> None:
         ("rest_timeout_s", "inf", "a number from 0.1 to 120"),
         ("rest_timeout_s", "10s", "a number from 0.1 to 120"),
         ("redis_streams", "maybe", "yes or no"),
+        ("log_dir", "", "a path, not empty"),  # the logs would lie about in the checkout
         ("log_level", "loud", "one of debug, info, warning, error"),
         ("transport", "carrier pigeon", "one of auto, picows, websockets"),
         ("okex_ws_url", "www.okx.com", "empty, or an address starting with ws:// or wss://"),

@@ -423,6 +423,13 @@ def test_a_full_disk_is_one_line(start_dquant: Start, verb: str) -> None:
     assert err.decode() == f"dquant {verb}: standard output cannot be written: No space left on device\n"
 
 
+def test_a_locale_without_our_signs_is_no_error(start_dquant: Start) -> None:
+    process = start_dquant("--help", env={"PYTHONIOENCODING": "ascii"})
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, err) == (0, b"")
+    assert b"NAME,?" in out
+
+
 def test_standard_streams_may_be_closed(tmp_path: Path, start_dquant: Start) -> None:
     process = start_dquant("markets", preexec_fn=lambda: (os.close(1), os.close(2)))
     assert process.wait(DEADLINE_S) == 0

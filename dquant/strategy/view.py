@@ -50,6 +50,7 @@ STYLES = {
     "simulated": "bold black on yellow",
 }
 
+OLD_S = 3.0  # a price of that age is worth a look, long before its book counts as silent
 WIDEST = 128  # room for one bar each 5 s of 5 minutes
 
 _ROWS = (
@@ -144,7 +145,7 @@ class DiffScreen:
                     (f"{fit(leg.market, name_width):<{name_width}}  ", ""),
                     (f"{fit(leg.inst_id or NOTHING, 16):<16}  ", "faint"),
                     verdict_cell(leg, 7),
-                    (f"  {_age(leg, now):>6}", ""),
+                    (f"  {_age(leg, now):>6}", _age_role(leg, now)),
                 ]
             )
         return rows
@@ -250,7 +251,7 @@ class TickerScreen:
                     (f" {_fixed(top.bid, decimals):>9} {_fixed(top.ask, decimals):>9}", "strong"),
                     (f" {_amount(top.ask_amount):>7}", "faint"),
                     (f" {_spread(top, decimals):>9}" if has_room else "", ""),
-                    (f" {_age(leg, now):>6}", ""),
+                    (f" {_age(leg, now):>6}", _age_role(leg, now)),
                     (f"  {fit(leg.inst_id, 16)}" if has_room else "", "faint"),
                 ]
             rows.append(row)
@@ -355,6 +356,10 @@ def _spread(top: Price, decimals: int) -> str:
 
 def _age(leg: Leg, now: int) -> str:
     return NOTHING if leg.seen_at is None else format_age((now - leg.seen_at) / NS_PER_S)
+
+
+def _age_role(leg: Leg, now: int) -> str:
+    return "warning" if leg.seen_at is not None and now - leg.seen_at > OLD_S * NS_PER_S else ""
 
 
 def _to_rich(lines: list[Line]) -> "Group":

@@ -71,6 +71,15 @@ def test_a_low_terminal_keeps_the_verdicts_the_tops_and_the_four_differences(scr
         assert any(words in line for line in lines)
 
 
+def test_the_age_of_a_price_is_marked_before_its_book_counts_as_silent(screen):
+    ages = {
+        line[1][0].strip(): line[-1][1]
+        for line in screen.lines(START + 60 * SECOND, 80)
+        if len(line) == 5 and line[1][0].strip() in (A, B)
+    }
+    assert ages == {A: "warning", B: ""}  # 30 s, and this moment
+
+
 def test_simulated_prices_are_called_so_and_real_ones_are_not(screen):
     assert "SIMULATED" in render_text(screen, START).splitlines()[0]
     assert "SIMULATED" not in render_text(DiffScreen(Diff([A, B], "pro")), START)
