@@ -237,7 +237,7 @@ def test_replay_is_filtered_by_instrument_and_says_which_is_not_there(here: Here
     assert out.encode().splitlines() == [line for line in EXPECTED if b"BTC-USD-SWAP" in line]
     assert err.splitlines()[1:] == [
         f"{OKEX}: BTC-USD-SWAP is stale to the end: connection lost",
-        f"{OKEX}: no book of XBTUSD on this tape",
+        f"{OKEX}: no book of XBTUSD on this tape; there is BTC-USD-261030",
     ]
 
 

@@ -75,6 +75,7 @@ class Replayer:
         self.unknown_venues: Counter[str] = Counter()
         self._environment = environment
         self._wanted = frozenset(inst_ids)
+        self._unwanted: set[str] = set()  # what has a book too
         self._cores: dict[tuple[str, str], Core] = {}
         self._ended: dict[tuple[str, str], int] = {}  # connections that were closed, and when
         self._held: list[Price] = []  # to say with the next record
@@ -169,7 +170,9 @@ class Replayer:
             f"no prices from {count} messages of {channel}, no L2 book" for channel, count in unread.items()
         ]
         if unseen := sorted(self._wanted - told):
-            lines.append(f"no book of {', '.join(unseen)} on this tape")
+            there = sorted(self._unwanted)
+            names = ", ".join([*there[:NAMES_SHOWN], "…"] if len(there) > NAMES_SHOWN else there)
+            lines.append(f"no book of {', '.join(unseen)} on this tape{names and f'; there is {names}'}")
         elif not (lines or told) and self.frames:
             lines.append("no L2 book on this tape")
         return lines
@@ -195,6 +198,7 @@ class Replayer:
         shown = self._shown.get((venue, event.inst_id))
         if shown is None:
             if self._wanted and event.inst_id not in self._wanted:
+                self._unwanted.add(event.inst_id)
                 return None
             shown = self._shown[venue, event.inst_id] = _Shown(event.inst_id)
         if conn != shown.speaker:
