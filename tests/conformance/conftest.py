@@ -18,7 +18,7 @@ from tests.conformance.environments import NAMES, EnvironmentMissing, environmen
 
 CLIENTS = Path(__file__).resolve().parent / "clients"
 SEED = 20261122
-DEADLINE_S = 60
+DEADLINE_S = 90  # a client of five seconds on a machine that does ten other things
 
 
 @dataclass
