@@ -25,6 +25,7 @@ TIMES_IN_FORCE = ("GoodTillCancel", "ImmediateOrCancel", "FillOrKill", "Day")
 POST_ONLY, REDUCE_ONLY, CLOSE = "ParticipateDoNotInitiate", "ReduceOnly", "Close"
 TRIGGERS = ("MarkPrice", "IndexPrice", "LastPrice")
 EXEC_INSTS = frozenset({POST_ONLY, REDUCE_ONLY, CLOSE, *TRIGGERS, "Fixed", "LastWithinMark"})
+_NOISE = Decimal("1e-6")  # of a tick: what is left of a double's arithmetic
 TRAILING = "TrailingStopPeg"
 PEGS = ("PrimaryPeg", "MarketPeg", TRAILING)
 CONTINGENCIES = {"OneCancelsTheOther": Contingency.OCO, "OneTriggersTheOther": Contingency.OTO}
@@ -140,10 +141,23 @@ def tick_of(params: Params, name: str, contract: BitmexContract) -> int | None:
         return None
     if price <= 0 or price > Decimal(str(contract.fixed["maxPrice"])):
         raise BadRequest(f"Invalid {name}")
-    tick = price / Decimal(str(contract.tick))
-    if tick != tick.to_integral_value():
+    return steps_of(price, Decimal(str(contract.tick)), name)
+
+
+def steps_of(value: Decimal, size: Decimal, name: str) -> int:
+    """Return a price or an offset in ticks.
+
+    The venue reads doubles, so that 83831.90000000001, as a client may write 83831.9, is on its tick.
+
+    Raises:
+        BadRequest: It is between two.
+
+    """
+    steps = value / size
+    nearest = steps.to_integral_value()
+    if abs(steps - nearest) > _NOISE or (value and not nearest):
         raise BadRequest(f"Invalid {name} tickSize")
-    return int(tick)
+    return int(nearest)
 
 
 def lots_of(params: Params, name: str, contract: BitmexContract) -> int | None:

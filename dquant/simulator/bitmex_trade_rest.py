@@ -209,10 +209,7 @@ class TradeRest:
 
     @staticmethod
     def _offset(value: Decimal | None, listed: Listed) -> int:
-        offset = (value or Decimal(0)) / listed.engine.tick.size
-        if offset != offset.to_integral_value():
-            raise BadRequest("Invalid pegOffsetValue tickSize")
-        return int(offset)
+        return orders.steps_of(value or Decimal(0), listed.engine.tick.size, "pegOffsetValue")
 
     def _check_expiry(self, params: Params) -> None:
         text = params.text("expiryTime")

@@ -99,6 +99,7 @@ def test_a_market_order_says_so_with_what_was_left_out(bitmex):
         ({"orderQty": -100}, {"side": "Sell", "ordType": "Market", "orderQty": 100}),
         ({"orderQty": "100", "price": "80000"}, {"side": "Buy", "ordType": "Limit", "price": 80_000.0}),
         ({"orderQty": -100, "side": "Sell", "price": 90_000}, {"side": "Sell", "orderQty": 100}),
+        ({"orderQty": 100, "price": "79999.90000000001"}, {"price": 79_999.9}),  # a double's noise
         ({"orderQty": 100, "price": 80_000, "timeInForce": "Day"}, {"timeInForce": "Day"}),
         ({"orderQty": 100, "price": 80_000, "text": "note"}, {"text": "note"}),
         (
@@ -134,6 +135,8 @@ def test_what_is_left_out_has_the_documented_default(bitmex, fields, expected):
         ({"orderQty": -100, "side": "Buy"}, "Invalid orderQty"),
         ({"orderQty": 100, "side": "buy"}, "Invalid side"),
         ({"orderQty": 100, "price": 80_000.05}, "Invalid price tickSize"),
+        ({"orderQty": 100, "price": 80_000.00001}, "Invalid price tickSize"),
+        ({"orderQty": 100, "price": 1e-9}, "Invalid price tickSize"),
         ({"orderQty": 100, "price": -1}, "Invalid price"),
         ({"orderQty": 100, "price": 1_000_001}, "Invalid price"),
         ({"orderQty": 100, "price": "NaN"}, "Invalid price"),
