@@ -251,12 +251,13 @@ async def _watch_lines(options: Namespace, feed: "Datafeed", screen: "Screen", s
 
     with _running(feed):
         try:
-            while not stop.is_set() and out.look():
+            while not (stop.is_set() or out.is_broken):
                 events = await _next_or_stop(feed, stop, REFRESH_S)
                 if any(show(screen.update(event)) for event in events):
                     break
                 if time.monotonic() - timed_at > STRATEGY_TIME_S:
                     timed_at = time.monotonic()
+                    out.look()
                     if show(screen.on_time(now_ns())) or show(start.overdue(now_ns())):
                         break
                 if feed.failed():
@@ -323,12 +324,14 @@ async def _stop_feed(feed: "Datafeed") -> int:
     return EXIT_FAILED if alive or feed.failed() else EXIT_DONE
 
 
-def _draw(picture: "Picture", screen: "Screen", footer: str, last_words: str) -> None:
+def _draw(
+    picture: "Picture", screen: "Screen", footer: str, last_words: str, *, is_alarm: bool = False
+) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
     last = last_words[: WARNING_LINES * picture.width]
-    below = [Text(footer, style="dim")] if footer else []
+    below = [Text(footer, style="bold red" if is_alarm else "dim")] if footer else []
     below += [Text(last, style="yellow", overflow="fold")] if last else []
     height = picture.height - len(below) - len(last) // picture.width
     lines: list[RenderableType] = [screen.render(now_ns(), picture.width, height), *below]
@@ -397,8 +400,10 @@ async def _feed_until(
                     if picture is not None:
                         for market in feed.markets:
                             screen.update(market.price)
-                        footer = f"to {address}: {published} prices, {feed.lost()} conflated or lost"
-                        _draw(picture, screen, footer, last_words.text)
+                        is_alarm = not all(publisher.is_connected for publisher in feed.publishers)
+                        link = "NO CONNECTION to" if is_alarm else "to"
+                        footer = f"{link} {address}: {published} prices, {feed.lost()} conflated or lost"
+                        _draw(picture, screen, footer, last_words.text, is_alarm=is_alarm)
                     if options.count is not None and published >= options.count:
                         break
         finally:

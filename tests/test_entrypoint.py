@@ -414,6 +414,21 @@ def test_a_reader_that_goes_away_is_no_error(start_dquant: Start, words: list[st
     assert b"BrokenPipe" not in err
 
 
+@pytest.mark.parametrize("verb", ["simulate", "feed", "watch"])
+def test_a_verb_without_an_end_ends_with_the_reader_of_its_pipe(
+    start_dquant: Start, verb: str, unused_tcp_port: int
+) -> None:
+    """What ``| head -1`` does, also where nothing more would be written for a long time."""
+    process = start_dquant(verb, env={"DQUANT_REDIS_PORT": str(unused_tcp_port)})
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    started = time.monotonic()
+    process.wait(DEADLINE_S)
+    assert process.returncode == 0
+    assert time.monotonic() - started < 10.0
+
+
 @pytest.mark.parametrize("verb", ["markets", "simulate"])
 def test_a_full_disk_is_one_line(start_dquant: Start, verb: str) -> None:
     with open("/dev/full", "wb") as full:

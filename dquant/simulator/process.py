@@ -15,7 +15,9 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -356,6 +358,8 @@ async def _serve(options: SimulateOptions) -> int:
     watcher = None
     if options.parent_pid is not None:
         watcher = asyncio.create_task(_watch(options.parent_pid, stop), name="simulator-parent-watch")
+    elif _is_pipe():
+        watcher = asyncio.create_task(_watch_reader(stop), name="simulator-reader-watch")
     try:
         _introduce(options, addresses(simulated.base, options.accounts), stop)
         count()  # where the venues are is the first record
@@ -394,6 +398,23 @@ async def _watch(parent_pid: int, stop: asyncio.Event) -> None:
             await asyncio.sleep(PARENT_CHECK_S)
     finally:
         loop.remove_reader(0)
+
+
+def _is_pipe() -> bool:
+    with contextlib.suppress(OSError, ValueError):  # closed, or not a file at all
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    return False
+
+
+async def _watch_reader(stop: asyncio.Event) -> None:
+    """Stop when nobody reads the pipe that is our standard output any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors only
+    while True:
+        if any(state & select.POLLERR for _, state in poll.poll(0)):
+            stop.set()
+            return
+        await asyncio.sleep(PARENT_CHECK_S)
 
 
 def _list_scenarios(options: SimulateOptions) -> int:
