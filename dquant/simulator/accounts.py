@@ -4,13 +4,12 @@ Pure; no orders are matched here and no time passes. Margin is cross, per settle
 position has margin of its own, set aside from cash as it is opened, and loses no more than that. Kept simple:
 initial margin is the value at the mark price (isolated: at the fill) over the leverage (no tiers), an order's
 margin its value at its limit likewise, counted for the side that needs more, and only for what it opens
-beyond the present position; BitMEX's isolated margin is treated as cross. Spot orders hold the coins that
-they would pay with.
+beyond the present position. Spot orders hold the coins that they would pay with.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -124,6 +123,25 @@ class Account:
             self._held[order.order_id] = lots, value
             sums.lots[order.side] += lots
             sums.value[order.side] += value
+
+    def isolate(self, contract: Contract, *, is_isolated: bool, leverage: Decimal) -> None:
+        """Give the net position of an instrument and its orders margin of their own, or the account's."""
+        symbol, side = contract.symbol, PosSide.NET
+        self.leverages[leverage_group(contract, side, is_isolated=is_isolated)] = leverage
+        position = self.positions.pop((symbol, side, not is_isolated), None)
+        if position is not None:
+            self.positions[symbol, side, is_isolated] = position
+        position = self.positions.get((symbol, side, is_isolated))
+        if position is not None:
+            position.is_isolated, position.margin = is_isolated, 0
+            if is_isolated and position.lots:
+                position.margin = self.initial_margin(contract, abs(position.cost), is_isolated=True)
+        for order in self.orders.values():
+            if order.symbol == symbol and order.request.is_isolated is not is_isolated:
+                finished, order.finished_ns = order.finished_ns, order.created_ns  # lets go of what it binds
+                self.hold(order, contract)
+                order.request, order.finished_ns = replace(order.request, is_isolated=is_isolated), finished
+                self.hold(order, contract)
 
     def only_closes(self, order: Order) -> bool:
         """Return whether an order can only make its position smaller."""

@@ -211,7 +211,9 @@ class BitmexAccount:
                 symbols[event.group] = None
             elif isinstance(event, BalanceChanged):
                 coins[event.balance.coin] = None
-                if event.reason is Reason.TRANSFER:
+                if event.reason is Reason.LIQUIDATION and not event.symbol:
+                    _add_execution(frames, self._bankruptcy(event))
+                elif event.reason is Reason.TRANSFER:
                     transacts.append(self._transfer(event))
         frames += self._order_frames(pictures.values())
         if transacts:
@@ -369,12 +371,24 @@ class BitmexAccount:
         self.executions.append(ordered("execution", row))
         return self.executions[-1]
 
+    def _bankruptcy(self, event: BalanceChanged) -> Row:
+        """Return the row of what the house pays where a liquidation has lost more than there was."""
+        coin = event.balance.coin
+        wallet = self.wallets.get(coin)
+        if wallet is not None:
+            wallet.commission -= event.delta
+        listed = self._house.listed[self.executions[-1]["symbol"]]  # the liquidation that went before
+        order_id = order_rows.guid_of(self._house.seed, "house", event.number)
+        row = order_rows.bankruptcy_row(self._house.exec_id(), order_id, event, self.number, listed.contract)
+        self.executions.append(ordered("execution", row))
+        return self.executions[-1]
+
     # Positions and money
 
     def _refresh_position(self, listed: Listed, now: int, *, is_asked: bool = False) -> list[Frame]:
         exchange, symbol = self._house.exchange, listed.contract.symbol
         terms = self.term(symbol)
-        position = exchange.position(self.name, symbol)
+        position = exchange.position(self.name, symbol, is_isolated=not terms.is_cross)
         held = 0 if position is None else position.lots
         orders = account_rows.open_orders(
             exchange.open_lots(self.name, symbol), listed.engine, listed.contract, terms.leverage, held

@@ -1,8 +1,7 @@
 """Positions, margin, wallet and the account itself at the simulated BitMEX, by REST.
 
 In: parameters of an authenticated account. Out: rows, or ``BadRequest`` in the venue's words. Written from
-the fact sheet, sections 5.1, 5.5 and 6.5. Margin is always cross here: leverage says what margin an order
-takes, but an isolated position may lose all that the account has.
+the fact sheet, sections 5.1, 5.5 and 6.5. Leverage 0 is cross margin, any other isolates the position.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,12 +14,12 @@ from dquant.simulator.bitmex_money import MAX_LEVERAGE
 from dquant.simulator.bitmex_params import BadRequest, Params
 from dquant.simulator.bitmex_tables import Row, iso
 from dquant.simulator.bitmex_trade_rest import Handler, Reply, TradeRest
-from dquant.simulator.orders import Refused
+from dquant.simulator.orders import Refused, Why
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_server import BitmexServer
 
-_BALANCE_TYPES = ("Trade", "Funding", "Settlement", "Liquidation")
+_BALANCE_TYPES = ("Trade", "Funding", "Settlement", "Liquidation", "Bankruptcy")
 _OPEN = ("New", "PartiallyFilled")
 
 
@@ -95,19 +94,22 @@ class AccountRest:
         leverage = params.number("leverage") or Decimal(0)
         if not 0 <= leverage <= MAX_LEVERAGE or 0 < leverage < Decimal("0.01"):
             raise BadRequest("Invalid leverage", "ValidationError")
-        terms = account.term(symbol)
-        asked = leverage or MAX_LEVERAGE  # 0 is cross: the margin that the contract asks for
-        try:
-            self._side.exchange.set_leverage(account.name, symbol, asked)
-        except Refused:
-            raise BadRequest("Account has insufficient Available Balance", "ValidationError") from None
-        terms.leverage, terms.is_cross = asked, not leverage
-        return self._position(account, symbol)
+        # 0 is cross: the margin that the contract asks for.
+        return self._set_terms(account, symbol, leverage or MAX_LEVERAGE, is_cross=not leverage)
 
     def _isolate(self, params: Params, account: BitmexAccount) -> Reply:
         symbol = self._trade.listed(params).contract.symbol
-        is_isolated = params.flag("enabled")
-        account.term(symbol).is_cross = is_isolated is False
+        is_cross = params.flag("enabled") is False
+        leverage = MAX_LEVERAGE if is_cross else account.term(symbol).leverage
+        return self._set_terms(account, symbol, leverage, is_cross=is_cross)
+
+    def _set_terms(self, account: BitmexAccount, symbol: str, leverage: Decimal, *, is_cross: bool) -> Reply:
+        try:
+            self._side.exchange.isolate(account.name, symbol, is_isolated=not is_cross, leverage=leverage)
+        except Refused:
+            raise BadRequest("Account has insufficient Available Balance", "ValidationError") from None
+        terms = account.term(symbol)
+        terms.leverage, terms.is_cross = leverage, is_cross
         return self._position(account, symbol)
 
     def _risk_limit(self, params: Params, account: BitmexAccount) -> Reply:
@@ -122,8 +124,15 @@ class AccountRest:
     def _transfer_margin(self, params: Params, account: BitmexAccount) -> Reply:
         symbol = self._trade.listed(params).contract.symbol
         params.needs("amount")
-        # Margin is of the whole account here, so that no position has any of its own to give or take.
-        raise BadRequest(f"Position of {symbol} has no isolated margin", "ValidationError")
+        amount = params.whole("amount")
+        try:
+            self._side.exchange.move_margin(account.name, symbol, amount or 0)
+        except Refused as exc:
+            words = "Account has insufficient Available Balance"
+            if exc.why is Why.NO_POSITION:
+                words = f"Position of {symbol} has no isolated margin"
+            raise BadRequest(words, "ValidationError") from None
+        return self._position(account, symbol)
 
     def _position(self, account: BitmexAccount, symbol: str) -> Reply:
         return Reply(_shown(self._side.refresh(account, symbol, self._now)))

@@ -159,7 +159,9 @@ def _holding(
     home, foreign = notionals(contract, abs(position.lots), position.mark, abs(position.mark_value))
     gain = Decimal(position.unrealised) / abs(position.cost) if position.cost else Decimal(0)
     initial = _part(abs(position.cost), max(1 / terms.leverage, engine.initial_rate))
-    cross = max(0, -position.unrealised)
+    cross = 0 if position.is_isolated else max(0, -position.unrealised)
+    # An isolated position keeps what it has lost from its own margin; the rest of the account is not bound.
+    bound = position.margin + position.unrealised if position.is_isolated else position.initial_margin
     entry = None if position.entry is None else float(position.entry.quantize(_ENTRY))
     row |= {
         "currentQty": position.lots * contract.lot,
@@ -178,7 +180,7 @@ def _holding(
         "posMargin": position.initial_margin + cross,
         "posMaint": position.maintenance_margin,
         "posInit": initial,
-        "maintMargin": position.initial_margin,
+        "maintMargin": bound,
         "realisedPnl": -realised_cost - comm,
         "unrealisedPnl": position.unrealised,
         "unrealisedPnlPcnt": float(round(gain, 4)) + 0.0,

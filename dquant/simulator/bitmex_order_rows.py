@@ -16,7 +16,7 @@ from uuid import UUID
 from dquant.simulator.bitmex_instruments import BitmexContract
 from dquant.simulator.bitmex_orders import OrderAsk
 from dquant.simulator.bitmex_tables import POOL, Row, iso
-from dquant.simulator.exchange_events import Fill, FundingPaid, PositionDelivered
+from dquant.simulator.exchange_events import BalanceChanged, Fill, FundingPaid, PositionDelivered
 from dquant.simulator.flow_book import BID
 from dquant.simulator.orders import Kind, OrderView, Reason, State
 
@@ -235,6 +235,33 @@ def settlement_row(
     row = _house_row(exec_id, order_id, account, contract, event.ts, fill.lots * contract.lot, event.price)
     row |= {"side": _SIDES[fill.side], "execType": "Settlement", "ordType": "Market", "ordStatus": "Filled"}
     return row | facts | {"text": "Settlement", "trdType": "Settlement"}
+
+
+def bankruptcy_row(
+    exec_id: str, order_id: str, event: BalanceChanged, account: int, contract: BitmexContract
+) -> Row:
+    """Return the row of a debt that the house pays: it moves the wallet alone, so that executions add up.
+
+    The sheet has the name of its type; the columns are those of a funding that is received.
+    """
+    return {
+        "execID": exec_id,
+        "orderID": order_id,
+        "account": account,
+        "symbol": contract.symbol,
+        "strategy": "OneWay",
+        "currency": contract.fixed["quoteCurrency"],
+        "settlCurrency": event.balance.coin,
+        "execType": "Bankruptcy",
+        "ordStatus": "Filled",
+        "workingIndicator": False,
+        "leavesQty": 0,
+        "text": "Bankruptcy",
+        "execComm": -event.delta,
+        "execCommCcy": event.balance.coin,
+        "transactTime": iso(event.ts),
+        "timestamp": iso(event.ts),
+    }
 
 
 def _house_row(

@@ -132,7 +132,7 @@ class TradeRest:
         self._check_counts(ask, account)
         if not ask.reduces_only:
             self._check_risk(ask, listed, account)
-        request = self._request(ask, listed)
+        request = self._request(ask, listed, account)
         try:
             placed = exchange.place(account.name, request)
         except Refused as exc:
@@ -143,7 +143,7 @@ class TradeRest:
         self._tell(twice=placed.answer.twice)
         return Reply(account.row_of(placed.order.order_id), placed.answer)
 
-    def _request(self, ask: OrderAsk, listed: Listed) -> OrderRequest:
+    def _request(self, ask: OrderAsk, listed: Listed, account: BitmexAccount) -> OrderRequest:
         is_market = ask.ord_type in ("Market", "Stop", "MarketIfTouched")
         kind = Kind.MARKET if is_market else _RESTING.get(ask.time_in_force, Kind.LIMIT)
         if orders.POST_ONLY in ask.exec_inst:
@@ -160,6 +160,7 @@ class TradeRest:
             kind=kind,
             tick=ask.tick,
             pos_side=PosSide.NET,
+            is_isolated=not account.term(ask.symbol).is_cross,
             reduce_only=ask.reduces_only,
             client_id=ask.cl_ord_id,
             trigger=trigger,
@@ -171,7 +172,8 @@ class TradeRest:
 
     def _reducing(self, ask: OrderAsk, listed: Listed, account: BitmexAccount) -> OrderAsk:
         """Give an order that only reduces its side and size; a plain Close cancels other closing orders."""
-        position = self._side.exchange.position(account.name, ask.symbol)
+        is_isolated = not account.term(ask.symbol).is_cross
+        position = self._side.exchange.position(account.name, ask.symbol, is_isolated=is_isolated)
         lots = 0 if position is None else position.lots
         side = ask.side if ask.is_side_given or not lots else (ASK if lots > 0 else BID)
         if ask.is_stop:

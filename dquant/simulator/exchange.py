@@ -441,6 +441,51 @@ class Exchange(ExchangeReader):
                 raise Refused(Why.MARGIN, coin=contract.settle, needed=-free, available=0)
         self._clearing.emit(LeverageChanged, account, group=group, leverage=leverage)
 
+    def isolate(self, account: str, symbol: str, *, is_isolated: bool, leverage: Decimal) -> None:
+        """Give a net position margin of its own, or let it share the account's; its orders go with it.
+
+        Raises:
+            Refused: The leverage is out of range, or the account could not carry what it has.
+
+        """
+        with self._granting("isolate", account, symbol):
+            holder, contract = self._account(account), self.contract(symbol)
+            if not 0 < leverage <= contract.max_leverage:
+                raise Refused(Why.LEVERAGE, highest=contract.max_leverage)
+            position = holder.positions.get((symbol, PosSide.NET, True))
+            margin = 0 if position is None else position.margin
+            had_own = position is not None or any(
+                order.symbol == symbol and order.request.is_isolated for order in holder.orders.values()
+            )
+            before = self._margins_free(holder, contract.settle)
+            old = holder.leverage(contract, is_isolated=had_own)
+            holder.isolate(contract, is_isolated=is_isolated, leverage=leverage)
+            free = self._margins_free(holder, contract.settle)
+            if free < min(0, before):
+                holder.isolate(contract, is_isolated=had_own, leverage=old)
+                if position is not None:
+                    position.margin = margin
+                raise Refused(Why.MARGIN, coin=contract.settle, needed=-free, available=0)
+        self._clearing.emit(LeverageChanged, account, group=contract.group, leverage=leverage)
+
+    def move_margin(self, account: str, symbol: str, amount: int) -> None:
+        """Put so much (minor units) more aside for an isolated net position, or less where below zero.
+
+        Raises:
+            Refused: There is no such position, or too little is left of it or of the account.
+
+        """
+        with self._granting("move_margin", account, symbol):
+            holder, contract = self._account(account), self.contract(symbol)
+            position = holder.positions.get((symbol, PosSide.NET, True))
+            if position is None or not position.lots:
+                raise Refused(Why.NO_POSITION, symbol=symbol)
+            needed = holder.initial_margin(contract, abs(position.cost), is_isolated=True)
+            free = self._margins_free(holder, contract.settle)
+            if position.margin + amount < needed or amount > free:
+                raise Refused(Why.MARGIN, coin=contract.settle, needed=abs(amount), available=max(0, free))
+            position.margin += amount
+
     def set_mode(self, account: str, mode: PositionMode) -> None:
         """Hold one position per instrument, or long and short apart; only where nothing is open."""
         with self._granting("set_mode", account):

@@ -46,6 +46,9 @@ class Books:
         self.qty, self.cost, self.realised, self.paid = ({} for _ in range(4))
 
     def take(self, row):
+        if row["execType"] == "Bankruptcy":  # the house pays what a liquidation lost beyond the margin
+            self.cash[row["settlCurrency"]] -= row["execComm"]
+            return
         if "lastQty" not in row:
             assert not {"execCost", "execComm", "realisedPnl"} & row.keys()
             return
@@ -101,7 +104,7 @@ def act(bench, rng, account):
     bid, ask = bench.best(symbol)
     side = rng.choice(("Buy", "Sell"))
     body = {"symbol": symbol, "side": side, "orderQty": rng.choice((1, 3, 17, 250)) * LOTS.get(symbol, 100)}
-    match rng.randrange(8):
+    match rng.randrange(9):
         case 0 | 1:
             body["price"] = bid if side == "Buy" else ask  # rests at the top, and may meet the other one
         case 2:
@@ -109,6 +112,10 @@ def act(bench, rng, account):
         case 3:
             body = {"symbol": symbol, "execInst": "Close"}
         case 4:
+            asked = {"symbol": symbol, "leverage": rng.choice((0, 3, 25))}
+            assert bench.ask("POST", "/position/leverage", asked, account=account)[0] in (200, 400)
+            return
+        case 5:
             rows = bench.ask("GET", "/order", query='filter={"open":true}', account=account)[1]
             if rows:
                 row = rng.choice(rows)
@@ -148,4 +155,7 @@ def test_every_row_of_money_is_what_the_executions_come_to(bitmex_at, seed):
             assert bench.venue.exchange.balance(str(account), coin).cash == books.cash[coin]
             mine = [position["unrealisedPnl"] for position in positions if position["currency"] == coin]
             assert row["marginBalance"] == books.cash[coin] + sum(mine)
+            assert row["excessMargin"] == row["marginBalance"] - row["initMargin"] - row["maintMargin"]
+            balance = bench.venue.exchange.balance(str(account), coin)
+            assert row["availableMargin"] == balance.available
     assert {("Trade", "AddedLiquidity"), ("Trade", "RemovedLiquidity"), ("Funding", None)} <= kinds

@@ -647,6 +647,81 @@ def test_leverage_is_a_row_and_zero_is_cross(bitmex):
         assert bitmex.refused("POST", "/position/leverage", asked) == "Invalid leverage"
 
 
+def test_a_leverage_isolates_the_position_with_margin_of_its_own(bitmex):
+    """Its liquidation is a tenth away at 10x, not where the whole account is gone; it can be fed."""
+    asked = {"symbol": "XBTUSD", "leverage": 10}
+    bitmex.ask("POST", "/position/leverage", asked)
+    bitmex.place(orderQty=10_000)
+    (row,) = bitmex.ask("GET", "/position")[1]
+    cost = -row["posCost"]
+    assert (row["crossMargin"], row["posMargin"], row["posCross"]) == (
+        False,
+        pytest.approx(cost / 10, abs=5),
+        0,
+    )
+    # Long inverse: equity cost * (1/10 + 1) - value meets 0.5 % of the value at value = 1.1/1.005 cost.
+    assert row["liquidationPrice"] == pytest.approx(row["avgEntryPrice"] * 1.005 / 1.1, abs=1)
+    margin = identities(bitmex)["XBt"]
+    assert margin["availableMargin"] == margin["walletBalance"] - row["posMargin"]
+    fed = bitmex.ask("POST", "/position/transferMargin", {"symbol": "XBTUSD", "amount": 500_000})[1]
+    assert fed["posMargin"] == row["posMargin"] + 500_000
+    assert fed["liquidationPrice"] < row["liquidationPrice"]
+    too_much = {"symbol": "XBTUSD", "amount": -600_000}
+    assert "insufficient" in bitmex.refused("POST", "/position/transferMargin", too_much)
+    identities(bitmex)
+    assert bitmex.place(execInst="Close")["ordStatus"] == "Filled"
+    identities(bitmex)
+
+
+def test_an_isolated_position_loses_no_more_than_its_margin_and_executions_say_so(bitmex):
+    """A liquidation that costs more than was set aside: the house pays the rest, and an execution tells."""
+    bitmex.ask("POST", "/position/leverage", {"symbol": "XBTUSD", "leverage": 100})
+    connection = bitmex.listen("execution")
+    bitmex.place(orderQty=1_000_000)
+    (position,) = bitmex.venue.exchange._clearing.accounts["100001"].positions.values()
+    position.margin = before = 100_000  # the book is too deep for a loss of the whole margin
+    bitmex.venue.exchange.call_margin("100001")
+    bitmex.run(10)
+    rows = [row for frame in heard(connection, "execution") for row in frame["data"]]
+    paid = sum(row.get("realisedPnl", 0) - row.get("execComm", 0) for row in rows)
+    margin = identities(bitmex)["XBt"]
+    assert margin["walletBalance"] == 1_000_000_000 + paid
+    closed = [row for row in rows if row["execType"] in ("Liquidation", "Bankruptcy")]
+    assert sum(row.get("realisedPnl", 0) - row["execComm"] for row in closed) == -before
+    history = bitmex.ask("GET", "/execution/tradeHistory", query="reverse=true&count=1")[1]
+    assert (history[0]["execType"], history[0]["execComm"] < 0) == ("Bankruptcy", True)
+
+
+def test_a_position_changes_between_cross_and_isolated_with_its_orders(bitmex):
+    bitmex.place(orderQty=10_000)
+    bitmex.place(orderQty=1_000, price=80_000)
+    for leverage, is_cross in ((20, False), (3, False), (0, True), (50, False)):
+        asked = {"symbol": "XBTUSD", "leverage": leverage}
+        row = bitmex.ask("POST", "/position/leverage", asked)[1]
+        assert (row["currentQty"], row["openOrderBuyQty"], row["crossMargin"]) == (10_000, 1_000, is_cross)
+        identities(bitmex)
+    row = bitmex.ask("POST", "/position/isolate", {"symbol": "XBTUSD", "enabled": False})[1]
+    assert (row["crossMargin"], row["leverage"]) == (True, 100.0)
+    bitmex.place(side="Sell", orderQty=4_000, execInst="ReduceOnly")
+    bitmex.ask("DELETE", "/order/all", {})
+    bitmex.place(execInst="Close")
+    assert identities(bitmex)["XBt"]["maintMargin"] == 0
+
+
+def test_leverage_that_the_account_cannot_carry_changes_nothing(bitmex):
+    for _ in range(4):
+        bitmex.place(orderQty=10_000_000 // 4 // 100 * 100)
+        bitmex.run(500)
+    before = bitmex.ask("GET", "/position")[1][0]
+    asked = {"symbol": "XBTUSD", "leverage": 1}
+    assert "insufficient" in bitmex.refused("POST", "/position/leverage", asked)
+    after = bitmex.ask("GET", "/position")[1][0]
+    assert [after[name] for name in ("leverage", "crossMargin", "posMargin")] == [
+        before[name] for name in ("leverage", "crossMargin", "posMargin")
+    ]
+    identities(bitmex)
+
+
 def test_isolation_and_risk_limit_are_noted(bitmex):
     assert (
         bitmex.ask("POST", "/position/isolate", {"symbol": "XBTUSD", "enabled": True})[1]["crossMargin"]
