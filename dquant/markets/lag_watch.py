@@ -53,14 +53,11 @@ class LagWatch:
         return self.is_late
 
     def answer(self, lag: int, waited: int) -> None:
-        """Take the lag of a snapshot that was asked for so long ago; ``judge`` it then."""
-        if not self._limit:
-            return
-        usual = lag - waited
-        if self._least is None or usual < self._least:
-            self._least = usual
-        self.is_late = self.is_late or waited > self._limit
-        self._set_bounds()
+        """Take the lag of the very first snapshot, and how long ago it was asked for; ``judge`` it then."""
+        if self._limit and self._least is None:
+            self._least = lag - waited
+            self.is_late = waited > self._limit
+            self._set_bounds()
 
     def measure(self, offset: int, round_trip: int) -> None:
         """Take the venue's clock minus ours, from an answer that took so long; a slow one tells nothing."""

@@ -64,6 +64,13 @@ def test_connection_that_is_slow_from_its_beginning_shows_by_its_first_answer():
     assert late(watch, 8 * S, 2 * S, S) == [True, True, False]
 
 
+def test_answer_that_was_kept_back_is_not_late_where_the_usual_lag_is_known():
+    watch = LagWatch(3.0)
+    late(watch, 0)
+    watch.answer(0, waited=8 * S)
+    assert late(watch, 0, is_news=False) == [False]
+
+
 def test_quick_answer_with_an_old_snapshot_is_in_time():
     watch = LagWatch(3.0)
     watch.answer(60 * S, waited=S)
