@@ -94,6 +94,11 @@ KINDS: dict[str, FaultKind] = {
             ("inst_id", "count", "delay_ms"),
             True,
         ),
+        FaultKind(
+            "slow_switch",
+            "okex: a dead man's switch cancels order by order, `delay_ms` of its clock apart",
+            ("delay_ms", "duration_s"),
+        ),
         FaultKind("revoked", "okex: keys are gone; who used one is hung up on with 4007", ("duration_s",)),
         FaultKind("unlisted", "okex: new contracts are not listed", ("duration_s",)),
     )
@@ -205,6 +210,14 @@ class FaultBoard:
         if not self._faults:
             return 0
         return int(max((f.delay_ms for f in self.active(real_ns) if f.kind == "reorder"), default=0.0) * 1e6)
+
+    def gap_ns(self, real_ns: int) -> int:
+        """Return the time between two cancels of a dead man's switch that fires now; 0: all at once."""
+        if not self._faults:
+            return 0
+        return int(
+            max((f.delay_ms for f in self.active(real_ns) if f.kind == "slow_switch"), default=0.0) * 1e6
+        )
 
     def take_rest(self, method: str, path: str, real_ns: int, spared: tuple[str, ...] = ()) -> Fault | None:
         """Use up a fault of REST that bites this request, other than of the kinds it is spared.

@@ -34,7 +34,7 @@ class DeadManSwitches:
     """
 
     def __init__(self, host: MarketsHost, exchange: Exchange, gap_ms: int = 0) -> None:
-        self._host, self._exchange, self._gap_ns = host, exchange, gap_ms * NS_PER_MS
+        self._host, self._exchange, self._usual_gap_ns = host, exchange, gap_ms * NS_PER_MS
         self._tags: dict[str, dict[str, int]] = {}  # account: tag: when it fires
         # With a gap: when switches fire, and whose turn is when.
         self._fuses: dict[tuple[str, str], int] = {}
@@ -60,17 +60,22 @@ class DeadManSwitches:
             del live[name]
         if tag and timeout_s and tag not in live and len(live) >= MOST_TAGS:
             raise OkexError("51071")
-        if self._gap_ns:
+        if self._gap_ns():
+            self._exchange.set_dead_man(account, 0, tag)
             fires_ns = self._fuses[account, tag] = now_ns + timeout_s * NS_PER_S
             if not timeout_s:
                 del self._fuses[account, tag]
         else:
+            self._fuses.pop((account, tag), None)
             fires_ns = self._exchange.set_dead_man(account, timeout_s * NS_PER_S, tag)
         if tag and timeout_s:
             live[tag] = fires_ns
         elif tag:
             live.pop(tag, None)
         return {"triggerTime": ms_text(fires_ns) if timeout_s else "0", "tag": tag, "ts": ms_text(now_ns)}
+
+    def _gap_ns(self) -> int:
+        return self._usual_gap_ns or self._host.faults.gap_ns(self._host.real_ns)
 
     def pass_time(self) -> None:
         """Cancel one by one what dead-man switches ended, where they are not the engine's."""
@@ -81,7 +86,7 @@ class DeadManSwitches:
                 view for view in self._exchange.open_orders(account) if not tag or view.tag == tag
             ]
         while self._burning and self._burning_ns <= now_ns:
-            self._burning_ns += self._gap_ns
+            self._burning_ns += self._gap_ns()
             view = self._burning.popleft()
             # It may have been filled while it waited for its turn.
             with contextlib.suppress(Refused):

@@ -58,6 +58,7 @@ class MarketsHost(Protocol):
     listings: dict[str, Listing]
     feeds: dict[str, InstrumentFeed]
     now_ns: int
+    real_ns: int
     faults: FaultBoard
 
     def count(self, what: str) -> None:

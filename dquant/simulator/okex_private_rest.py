@@ -18,7 +18,7 @@ from dquant.simulator.okex_orders import order_id_of
 from dquant.simulator.okex_private import OkexPrivate
 from dquant.simulator.okex_query import Query, given, needed, number, one_of, page
 from dquant.simulator.okex_trade import Answer, OkexDesk
-from dquant.simulator.orders import OrderView
+from dquant.simulator.orders import OrderView, Refused
 from dquant.simulator.units import ms_text
 from dquant.simulator.venue import RestAnswer, RestRequest
 
@@ -214,7 +214,7 @@ class OkexPrivateRest:
                 and query.get("instFamily", "") in ("", listing.family)
                 and (not query.get("ordId") or fill.order_id == order_id)
             ):
-                found.append(rows.fill_row(fill, None))
+                found.append(rows.fill_row(fill, self._known(account, fill.order_id)))
         if query.get("subType"):
             found = [row for row in found if row["subType"] == query["subType"]]
         return page(found, query, lambda row: int(row["billId"]), lambda text: int(number(text, "billId")))
@@ -223,6 +223,13 @@ class OkexPrivateRest:
     def _no_algos(query: Query) -> Rows:
         needed(query, "ordType")
         return []
+
+    def _known(self, account: str, order_id: int) -> OrderView | None:
+        """Return an order; None where it is forgotten."""
+        try:
+            return self._exchange.order(account, order_id)
+        except Refused:
+            return None
 
     def _rate_limit(self, account: str, query: Query) -> Rows:
         del account, query

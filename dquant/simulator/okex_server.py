@@ -118,7 +118,7 @@ class OkexServer:
         self.push_before_ack, self.is_vip = self.options.push_before_ack, self.options.is_vip
         self.faults = FaultBoard()
         self.counters: Counter[str] = Counter()
-        self.now_ns, self._real_ns = flow.now_ns, 0
+        self.now_ns, self.real_ns = flow.now_ns, 0
         self.listings: dict[str, Listing] = {}
         self.feeds: dict[str, InstrumentFeed] = {}
         self._flow = flow
@@ -222,17 +222,17 @@ class OkexServer:
     @property
     def data_before_ack(self) -> bool:
         """Whether the first push comes before the ack of its subscription."""
-        return self.options.data_before_ack or self.faults.holds("data_first", self._real_ns)
+        return self.options.data_before_ack or self.faults.holds("data_first", self.real_ns)
 
     @property
     def keys(self) -> KeyRing:
         """The keys that may log in now."""
-        return {} if self.faults.holds("revoked", self._real_ns) else self._all_keys
+        return {} if self.faults.holds("revoked", self.real_ns) else self._all_keys
 
     def request_ms(self, now_ns: int | None = None) -> int:
         """Return the clock that requests' times are held against, ms; a fault may put it off."""
         now_ns = self.now_ns if now_ns is None else now_ns
-        return (now_ns + self.faults.skew_ns(self._real_ns)) // NS_PER_MS
+        return (now_ns + self.faults.skew_ns(self.real_ns)) // NS_PER_MS
 
     def count(self, what: str) -> None:
         """Count something that happened."""
@@ -301,7 +301,7 @@ class OkexServer:
 
     def publish(self, now_ns: int, real_ns: int) -> None:
         """Bring every listener up to this time, and do the housekeeping of connections."""
-        self.now_ns, self._real_ns = now_ns, real_ns
+        self.now_ns, self.real_ns = now_ns, real_ns
         slot = now_ns // NS_PER_S
         if slot != self._limits_slot:
             self._limits_slot = slot
@@ -326,7 +326,7 @@ class OkexServer:
     def answer(self, request: RestRequest, now_ns: int) -> RestAnswer:
         """Answer a REST request."""
         self.counters["rest"] += 1
-        if self.faults.holds("refuse", self._real_ns):
+        if self.faults.holds("refuse", self.real_ns):
             # A gateway's answer, not the venue's: no JSON.
             return RestAnswer(503, b"<html><body>503 Service Unavailable</body></html>", {}, "text/html")
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -337,11 +337,11 @@ class OkexServer:
                 secrets = check_request(request, self.keys, self.request_ms(now_ns))
                 if path.startswith("asset/") and self._shows_demo_codes:
                     raise OkexError("50038")
-                answer = self._private_rest.answer(secrets.account, request, self.now_ns, self._real_ns)
-                self.tell(self._real_ns)
+                answer = self._private_rest.answer(secrets.account, request, self.now_ns, self.real_ns)
+                self.tell(self.real_ns)
                 return answer
             # Who asks is known of sockets alone.
-            if request.remote and self.desk.limiter.is_too_much(path, _address_key(request), self._real_ns):
+            if request.remote and self.desk.limiter.is_too_much(path, _address_key(request), self.real_ns):
                 raise OkexError("50011")
         except OkexError as exc:
             return self._refused(exc)

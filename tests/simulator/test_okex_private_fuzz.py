@@ -147,7 +147,7 @@ fuzz = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCh
 def unlimited(trader):
     """Let no rate limit hide what lies behind it."""
     trader.bench.real_ns += 5_000_000_000
-    trader.bench.venue._real_ns = trader.bench.real_ns
+    trader.bench.venue.real_ns = trader.bench.real_ns
 
 
 @fuzz

@@ -269,7 +269,7 @@ def test_a_tagged_switch_ends_the_orders_of_its_tag(trader):
 def test_the_switch_takes_ten_seconds_to_two_minutes_and_twenty_tags(trader):
     def wind(**body):
         trader.bench.real_ns += 1_001_000_000
-        trader.bench.venue._real_ns = trader.bench.real_ns
+        trader.bench.venue.real_ns = trader.bench.real_ns
         return trader.ask("POST", "trade/cancel-all-after", body)[1]
 
     for text in ("9", "121", "-1", "x", "1e1", "٣٠"):
@@ -438,6 +438,24 @@ def test_an_account_places_a_thousand_orders_in_two_seconds_and_no_more(trader):
     assert trader.place(px=trader.price(ticks=-2000))[0]["code"] == "0"
     answer = trader.place(px=trader.price(ticks=-2000))[0]
     assert (answer["code"], answer["data"]) == ("50061", [])
+
+
+def test_a_fault_lets_a_dead_man_switch_take_its_time(trader):
+    trader.bench.venue.faults.inject("slow_switch", {"delay_ms": 400}, trader.bench.real_ns)
+    for number in range(3):
+        trader.place(px=trader.price(ticks=-2000), clOrdId=f"n{number}")
+    trader.ask("POST", "trade/cancel-all-after", {"timeOut": "10"})
+    trader.bench.run(10_100)
+    left = []
+    for _ in range(3):
+        left.append(len(trader.ask("GET", "trade/orders-pending")[1]["data"]))
+        trader.bench.run(400)
+    assert left == [2, 1, 0]
+
+
+def test_a_fill_carries_the_tag_of_its_order(trader):
+    trader.place(ordType="market", tag="mine")
+    assert {row["tag"] for row in trader.ask("GET", "trade/fills")[1]["data"]} == {"mine"}
 
 
 def test_a_dead_man_switch_can_take_its_time(trader_at):
