@@ -369,14 +369,14 @@ async def _feed_until(
     options: Namespace, feed: "Datafeed", address: str, last_words: log.LastWords, stop: asyncio.Event
 ) -> int:
     from dquant.output import LineWriter
-    from dquant.strategy.strategy import create_strategy
     from dquant.strategy.text import health_line
-    from dquant.strategy.view import create_screen
+    from dquant.strategy.ticker import Ticker
+    from dquant.strategy.view import TickerScreen
     from dquant.terminal import Picture
 
     names = [market.market_name for market in feed.markets]
     environment = feed.markets[0].environment
-    screen = create_screen(create_strategy("ticker", names, environment))
+    screen = TickerScreen(Ticker(names, environment), "feed")
     is_screen = _is_screen(options)
     out = None if is_screen else LineWriter()
     if out is not None and not options.json:

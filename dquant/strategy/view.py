@@ -208,8 +208,9 @@ class DiffScreen:
 class TickerScreen:
     """One row a market: its top, its age, and whether it may be believed."""
 
-    def __init__(self, ticker: Ticker) -> None:
+    def __init__(self, ticker: Ticker, name: str = "ticker") -> None:
         self.ticker = ticker
+        self.name = name
         self.legs = ticker.legs
         self.environment = ticker.environment
         self._decimals = dict.fromkeys(self.legs, 1)
@@ -235,7 +236,7 @@ class TickerScreen:
         heading += f" {'age':>6}"
         if has_room:
             heading += "  instrument"
-        rows: list[Line] = [title_line("ticker", self.environment, now, width), [], [(heading, "faint")]]
+        rows: list[Line] = [title_line(self.name, self.environment, now, width), [], [(heading, "faint")]]
         for market, leg in self.legs.items():
             decimals = self._decimals[market] = most_decimals([leg], self._decimals[market])
             row: Line = [
