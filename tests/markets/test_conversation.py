@@ -409,6 +409,30 @@ async def test_pause_that_the_venue_asks_for_is_kept(bench: Bench) -> None:
     assert bench.all("down")[1] == "GET: try again in 0.2 s"
 
 
+async def test_connection_whose_book_does_not_come_back_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers pings, and no question for a snapshot any more: a market must not wait there all night."""
+    monkeypatch.setattr(module, "LOST_BOOK_S", 0.05)
+    bench.say(0, top(1.0))
+    await asyncio.sleep(0.1)
+    assert bench.all("down") == []
+    bench.say(0, BookStale("X", "sequence broken", 0))
+    await bench.until(lambda: bench.all("down"))
+
+    assert bench.all("down") == ["no book in 0.05 s"]
+
+
+async def test_clock_that_is_set_back_keeps_no_dead_connection_alive(bench: Bench) -> None:
+    """What was last heard then seems to be of the hour to come."""
+    bench.say(0, top(1.0))
+    bench.conversations[0]._last_text_at += 3600 * 10**9
+    bench.conversations[0].core.silence_limit_s = 0.05
+    await bench.until(lambda: bench.all("down"))
+
+    assert bench.all("down") == ["no pong"]
+
+
 async def test_connection_that_brings_no_book_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
