@@ -42,6 +42,8 @@ FULL_ACTIVITY_SPEED = 20.0  # a faster clock thins out what happens
 PLAYERS_LIMIT = 20  # scenarios played at once
 QUEUE_LIMIT = 8 * 1024 * 1024  # bytes waiting for one client
 CLOSE_SLOW = 4005
+IDLE_S = {"bitmex": 90.0}  # an HTTP connection on which nothing is asked is closed (BitMEX section 1)
+ANY_IDLE_S = 3600.0  # where nothing is known of that
 CLOSE_TIMEOUT_S = 1.0
 REQUEST_LIMIT = 1024 * 1024  # bytes of one message or body
 
@@ -234,7 +236,8 @@ class SimulatedVenues:
             await runner.cleanup()
 
     async def _listen(self, name: str, handler: Callable[[web.BaseRequest], Any]) -> None:
-        server = web.Server(handler, access_log=None, logger=self._log)
+        idle_s = IDLE_S.get(name, ANY_IDLE_S)
+        server = web.Server(handler, access_log=None, logger=self._log, keepalive_timeout=idle_s)
         runner = web.ServerRunner(server, shutdown_timeout=CLOSE_TIMEOUT_S)
         await runner.setup()
         self._runners.append(runner)

@@ -296,6 +296,20 @@ async def test_answers_are_dated_by_the_venues_own_clock(stepped):
         assert dated - START // 1_000_000_000 == (100 if venue == "bitmex" else 0)
 
 
+async def test_bitmex_closes_an_http_connection_that_idles(monkeypatch):
+    """Section 1: after 90 s; a client has to bear that the connection it kept is gone."""
+    monkeypatch.setitem(server.IDLE_S, "bitmex", 0.1)
+    made = await make_stand()
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.venues.ports["bitmex"])
+    writer.write(b"GET /api/v1 HTTP/1.1\r\nHost: venue\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_S):
+        answer = await reader.read()  # up to the end: the venue hangs up
+    assert answer.startswith(b"HTTP/1.1 200")
+    writer.close()
+    await made.session.close()
+    await made.venues.stop()
+
+
 async def test_notice_then_close(stand):
     async with stand.okex() as ws:
         await stand.control("/fault", venue="okex", fault="notice", seconds=0.2)
