@@ -342,7 +342,7 @@ def test_what_several_connections_carry_is_told_once() -> None:
     "end", ["closed 1006", "open wss://x", book(10, 99, "1", "2"), book(7, 99, "1", "2")]
 )
 def test_another_connection_speaks_when_the_book_of_the_first_is_lost(end: str) -> None:
-    """By a close, a reconnect or a gap: the instrument is stale only when no connection has it."""
+    """By a close, a reconnect, a crossed book or a gap: stale is only what no connection has."""
     replayer = Replayer("dev")
     prices = play(
         replayer,
