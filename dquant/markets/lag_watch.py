@@ -26,12 +26,13 @@ class LagWatch:
 
     """
 
-    __slots__ = ("_least", "_limit", "high", "is_late", "low")
+    __slots__ = ("_least", "_limit", "_measured", "high", "is_late", "low")
 
     def __init__(self, limit_s: float) -> None:
         self.is_late = False
         self._limit = int(limit_s * NS_PER_S)
         self._least: int | None = None
+        self._measured: int | None = None  # what the venue's clock says the least should be
         self.low, self.high = -FAR, FAR
         self._set_bounds()
 
@@ -55,14 +56,19 @@ class LagWatch:
     def answer(self, lag: int, waited: int) -> None:
         """Take the lag of the very first snapshot, and how long ago it was asked for; ``judge`` it then."""
         if self._limit and self._least is None:
-            self._least = lag - waited
-            self.is_late = waited > self._limit
+            # It is somewhere between no older than now and as old as the question.
+            usual = lag - waited
+            self._least = usual if self._measured is None else max(usual, min(self._measured, lag))
+            self.is_late = lag - self._least > self._limit
             self._set_bounds()
 
     def measure(self, offset: int, round_trip: int) -> None:
         """Take the venue's clock minus ours, from an answer that took so long; a slow one tells nothing."""
-        if self._least is not None and -offset > self._least and round_trip <= self._limit // 2:
-            self._least = -offset
+        if round_trip > self._limit // 2:
+            return
+        self._measured = -offset
+        if self._least is not None and self._measured > self._least:
+            self._least = self._measured
             self._set_bounds()
 
     def _set_bounds(self) -> None:

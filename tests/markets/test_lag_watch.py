@@ -64,6 +64,19 @@ def test_connection_that_is_slow_from_its_beginning_shows_by_its_first_answer():
     assert late(watch, 8 * S, 2 * S, S) == [True, True, False]
 
 
+def test_venue_s_clock_tells_a_slow_answer_from_an_old_one():
+    """Both were waited for 8 s: one shows the book of now, the other that of 8 s ago."""
+    for lag, expected in ((0, False), (8 * S, True)):
+        watch = LagWatch(3.0)
+        watch.measure(0, 0)
+        watch.answer(lag, waited=8 * S)
+        assert late(watch, lag, is_news=False) == [expected]
+    watch = LagWatch(3.0)
+    watch.measure(45 * S, 0)  # of a clock that is not that of its messages
+    watch.answer(0, waited=S)
+    assert late(watch, 0, S) == [False, False]
+
+
 def test_answer_that_was_kept_back_is_not_late_where_the_usual_lag_is_known():
     watch = LagWatch(3.0)
     late(watch, 0)
