@@ -90,6 +90,12 @@ class BitmexMarket:
 
     # Prints
 
+    def add_trades(self, trade: Trade) -> list[Row]:
+        """Take what one order took at one price; return a row for each match, as clients heard of them."""
+        if len(trade.parts) < 2:
+            return [self.add_trade(trade)]
+        return [self.add_trade(trade._replace(trade_id=part, lots=lots)) for part, lots in trade.parts]
+
     def add_trade(self, trade: Trade) -> Row:
         """Take one print of the flow; return its row."""
         size, price = trade.lots * self.contract.lot, self._price(trade.tick)

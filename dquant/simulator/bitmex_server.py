@@ -369,7 +369,8 @@ class BitmexServer:
     def _publish_trades(self, market: BitmexMarket) -> bool:
         trades = market.tap.take_trades()
         for _sequence, sweep in groupby(trades, attrgetter("sequence")):
-            self._tell_rows("trade", market.symbol, "insert", list(map(market.add_trade, sweep)))
+            rows = [row for trade in sweep for row in market.add_trades(trade)]
+            self._tell_rows("trade", market.symbol, "insert", rows)
         return bool(trades)
 
     def _publish_book(self, market: BitmexMarket) -> None:

@@ -42,6 +42,7 @@ class Trade(NamedTuple):
     tick: int
     lots: int
     fills: int  # maker orders filled
+    parts: tuple[tuple[int, int], ...] = ()  # (trade_id, lots) of each fill where clients stood in line
 
 
 class Tap:
@@ -323,8 +324,10 @@ class FlowBook:
             if not _reaches(side, tick, limit_tick) or (taker is not None and not taker.is_open):
                 break
             queue = queues.get(tick) if queues else None
+            parts: list[tuple[int, int]] = []
             if queue is not None:
-                taken, filled, stopped = self._take_queue(maker, tick, queue, lots, taker)
+                filled, stopped = self._take_queue(maker, tick, queue, lots, taker, parts)
+                taken = sum(part for _trade_id, part in parts)
             else:
                 resting, orders = self._levels[maker][tick]
                 taken = min(lots, resting)
@@ -336,7 +339,10 @@ class FlowBook:
                 if taker is not None and self.listener is not None:
                     self.listener.filled(None, taker, tick, taken, self.last_trade_id)
             if taken:
-                trades.append(Trade(self.ts, self.sequence, self.last_trade_id, side, tick, taken, filled))
+                trade_id = self.last_trade_id
+                trades.append(
+                    Trade(self.ts, self.sequence, trade_id, side, tick, taken, filled, tuple(parts))
+                )
             lots -= taken
         self.taker_met_itself = stopped
         for tap in self._taps:
@@ -345,9 +351,15 @@ class FlowBook:
         return trades
 
     def _take_queue(
-        self, maker: int, tick: int, queue: Queue, lots: int, taker: Order | None
-    ) -> tuple[int, int, bool]:
-        """Fill one price in turn; return lots and orders filled, and whether the taker stops here."""
+        self,
+        maker: int,
+        tick: int,
+        queue: Queue,
+        lots: int,
+        taker: Order | None,
+        parts: list[tuple[int, int]],
+    ) -> tuple[int, bool]:
+        """Fill one price in turn, part by part; return orders filled, and whether the taker stops here."""
         # The listener may cancel and cut orders while it hears of a fill, so the line is read anew each time.
         listener = self.listener
         assert listener is not None
@@ -367,17 +379,18 @@ class FlowBook:
                 if policy is not SelfTrade.CANCEL_TAKER:
                     listener.met_itself(head)
                 if policy is not SelfTrade.CANCEL_MAKER:
-                    return total, fills, True
+                    return fills, True
                 continue
             else:
                 taken, filled, order = queue.take_order(wanted), 1, head
             total += taken
             fills += filled
             self.last_trade_id += filled
+            parts.append((self.last_trade_id, taken))
             self._refresh(maker, tick, queue)
             if order is not None or taker is not None:
                 listener.filled(order, taker, tick, taken, self.last_trade_id)
-        return total, fills, False
+        return fills, False
 
 
 def _reaches(side: int, tick: int, limit_tick: int | None) -> bool:

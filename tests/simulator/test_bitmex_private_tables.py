@@ -282,6 +282,25 @@ def test_an_execution_shares_its_match_id_with_the_public_print(bitmex):
     assert {row["trdMatchID"] for row in trades} <= prints
 
 
+def test_each_match_at_one_price_is_printed_with_its_own_id_and_size(bitmex):
+    """Who looks for the print of an execution finds it, though one order took several at a price."""
+    bid, ask = bitmex.best()
+    price = round((bid + ask) / 2, 1)
+    for lots in (3, 5):
+        bitmex.place(orderQty=lots * 100, price=price)
+    public = bitmex.venue.connect("/realtime", "subscribe=trade:XBTUSD", 0)
+    public.texts_to_send()
+    connection = bitmex.listen("execution")
+    bitmex.place(account=100_002, side="Sell", orderQty=800, price=price)
+    bitmex.run(10)
+    fills = {
+        row["trdMatchID"]: row["lastQty"] for frame in heard(connection, "execution") for row in frame["data"]
+    }
+    prints = {row["trdMatchID"]: row["size"] for frame in heard(public, "trade") for row in frame["data"]}
+    assert sorted(fills.values()) == [300, 500]
+    assert {name: prints.get(name) for name in fills} == fills
+
+
 def test_an_order_comes_as_one_row_with_its_final_state_then_as_sparse_updates(bitmex):
     connection = bitmex.listen("order")
     bitmex.place(orderQty=100, clOrdID="taken")
