@@ -105,7 +105,9 @@ def rig(
     markets = create_markets([OKEX, BITMEX], make_settings(), venues.addresses)
     rig = Rig(markets, redis_settings, make_log())
     rig.log.wait(rig.is_live)
-    venues.watch(rig.markets[OKEX].price.inst_id)
+    watched = rig.markets[OKEX].price.inst_id
+    venues.watch(watched)
+    rig.log.wait(lambda: venues.simulated.watched[watched])  # what came before its first truth is not judged
     yield rig
     rig.stop()
 
