@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 from dquant.constants import HEARTBEAT_S, STOP_TIMEOUT_S
 from dquant.errors import ConfigError, MarketError, WrongThreadError
 from dquant.markets.face import Face, MarketSink, MarketSpec
+from dquant.markets.waiters import FLAGS_OF_A_BOOK, FLAGS_OF_A_TOP, Waiter, Waiters, flags_of
 from dquant.model.book import Levels
 from dquant.model.events import (
     LIVE,
@@ -29,13 +30,8 @@ from dquant.model.events import (
     BookStale,
     Depth,
     Event,
-    FundingRate,
     Health,
-    IndexPrice,
-    InstrumentState,
-    MarkPrice,
     Price,
-    TickerStats,
     TopOfBook,
     Trade,
     TradeRecord,
@@ -51,21 +47,6 @@ Callback = Callable[[Any], None]
 
 CALLBACK_KINDS = ("price", "depth", "trade", "health", "event")
 
-# What ``update`` can wait for, by the words that people use, beside ``ticker`` and ``depth``.
-FLAGS: dict[str, type] = {
-    "trade": Trade,
-    "mark": MarkPrice,
-    "index": IndexPrice,
-    "funding": FundingRate,
-    "stats": TickerStats,
-    "instrument": InstrumentState,
-}
-FLAGS_OF_A_BOOK = frozenset(("ticker", "depth"))
-FLAGS_OF_A_TOP = frozenset(("ticker",))
-FLAGS_BY_KIND = {kind: frozenset((flag,)) for flag, kind in FLAGS.items()}
-ALL_FLAGS = (*sorted(FLAGS_OF_A_BOOK, reverse=True), *FLAGS)
-ORIGINAL_FLAGS = {"trades": "trade", "index_price": "index"}  # words of the original for the same
-
 # A loop that has not beaten for this long may hold old prices for live ones.
 STALLED_S = 3.0
 CALLBACK_ERRORS_LOGGED = 5
@@ -79,14 +60,6 @@ class SideExit(Protocol):
 
     async def close(self) -> None:
         """Hand on what waits, with a deadline, and end."""
-
-
-class _Waiter:
-    __slots__ = ("done", "missing")
-
-    def __init__(self, flags: set[str]) -> None:
-        self.missing = flags
-        self.done = threading.Event()
 
 
 class Market(threading.Thread):
@@ -129,7 +102,7 @@ class Market(threading.Thread):
         self._face = make_face(self)
         self._registering = threading.Lock()
         self._set_callbacks(dict.fromkeys(CALLBACK_KINDS, ()))
-        self._waiters: list[_Waiter] = []
+        self._waiters = Waiters()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._started_up = threading.Event()
@@ -215,8 +188,7 @@ class Market(threading.Thread):
                 self._set_stale("closed", "stopped")
                 self._tell("closed", "closed")
             finally:
-                for waiter in self._waiters:
-                    waiter.done.set()  # nothing more will come
+                self._waiters.end()
                 for exit_ in self._exits:
                     await exit_.close()
 
@@ -339,14 +311,9 @@ class Market(threading.Thread):
             WrongThreadError: Called from this market's own thread, which it would block.
 
         """
-        words = flags.replace(",", " ").split() if isinstance(flags, str) else list(flags)
-        wanted = [ORIGINAL_FLAGS.get(word, word) for word in words]
-        unknown = [flag for flag in wanted if flag not in ALL_FLAGS]
-        if unknown:
-            raise ConfigError(f"update flag {unknown[0]!r} is not known; allowed: {', '.join(ALL_FLAGS)}")
+        waiter = Waiter(flags_of(flags))
         if threading.current_thread() is self:
             raise WrongThreadError(f"update() called from {self.name}")
-        waiter = _Waiter(set(wanted))
         if not waiter.missing:
             return True
         deadline = time.monotonic() + timeout
@@ -356,10 +323,10 @@ class Market(threading.Thread):
         if loop is None:
             return False
         try:
-            loop.call_soon_threadsafe(self._waiters.append, waiter)
+            loop.call_soon_threadsafe(self._waiters.add, waiter)
             is_done = waiter.done.wait(max(0.0, deadline - time.monotonic())) and not waiter.missing
             if not is_done:
-                loop.call_soon_threadsafe(self._forget, waiter)
+                loop.call_soon_threadsafe(self._waiters.drop, waiter)
         except RuntimeError:
             return False  # the loop ended meanwhile
         return is_done
@@ -402,10 +369,6 @@ class Market(threading.Thread):
 
     def _read_depth(self, levels: int) -> tuple[Levels, Levels] | None:
         return self._face.depth(levels) if self._was_live else None
-
-    def _forget(self, waiter: _Waiter) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
 
     def _set_callbacks(self, callbacks: Mapping[str, tuple[Callback, ...]]) -> None:
         # Replaced as a whole: the market's thread sees the old ones or the new ones. The two kinds
@@ -466,7 +429,7 @@ class Market(threading.Thread):
                     callback(price)
                 except Exception:
                     self._count_callback_error("price")
-        if self._waiters:
+        if self._waiters.waiting:
             self._wake_by_top(top)
         if self._event_callbacks:
             self._call("event", top)
@@ -477,8 +440,8 @@ class Market(threading.Thread):
             self._set_stale(event.reason, event.reason)
         elif isinstance(event, Trade):
             self._on_trade(event)
-        if self._waiters and type(event) in FLAGS_BY_KIND:
-            self._wake(FLAGS_BY_KIND[type(event)])
+        if self._waiters.waiting:
+            self._waiters.receive_event(event)
         if self._event_callbacks:
             self._call("event", event)
 
@@ -577,16 +540,9 @@ class Market(threading.Thread):
     def _wake_by_top(self, top: TopOfBook) -> None:
         # Fresh data is believed data: a top that the verdict kept back wakes nobody.
         if self._was_live and top.from_book:
-            self._wake(FLAGS_OF_A_BOOK)
+            self._waiters.receive(FLAGS_OF_A_BOOK)
         elif self._was_live and self._takes_tops:
-            self._wake(FLAGS_OF_A_TOP)
-
-    def _wake(self, flags: frozenset[str]) -> None:
-        for waiter in list(self._waiters):
-            waiter.missing -= flags
-            if not waiter.missing:
-                self._waiters.remove(waiter)
-                waiter.done.set()
+            self._waiters.receive(FLAGS_OF_A_TOP)
 
     def _call(self, kind: str, record: object) -> None:
         for callback in self._callbacks[kind]:

@@ -13,8 +13,9 @@ import pytest
 
 from dquant.errors import ConfigError, WrongThreadError
 from dquant.markets import market as module
-from dquant.markets.market import ALL_FLAGS, Market
+from dquant.markets.market import Market
 from dquant.markets.okex._okex_protocol import OkexPublicProtocol
+from dquant.markets.waiters import ALL_FLAGS, Waiters
 from dquant.model.events import LIVE, STALE, Depth, IndexPrice, SubscriptionChanged, TickerStats, TradeRecord
 
 OKEX, BITMEX, SWAP = "okex_future_btcusd_thisweek", "bitmex_future_btcusd", "okex_swap_btcusd"
@@ -82,7 +83,7 @@ def test_update_waits_for_each_kind(venues: Any, make_market: MakeMarket) -> Non
     assert market.update(["ticker", "depth", "trade", "mark", "index"], timeout=10.0)
     assert {"TopOfBook", "Trade", "MarkPrice", "IndexPrice"} <= kinds
     assert market.update([])
-    assert market._waiters == []
+    assert market._waiters.waiting == []
 
 
 def test_update_takes_the_call_shapes_of_the_original(venues: Any, make_market: MakeMarket) -> None:
@@ -104,7 +105,17 @@ def test_update_that_times_out_leaves_no_waiter(venues: Any, make_market: MakeMa
     assert not market.update(["stats"], timeout=0.05)  # a channel that nobody subscribed
     assert market.update("ticker", timeout=10.0)
     assert market.update(["ticker"])  # the loop has taken the request to forget before this one
-    assert market._waiters == []
+    assert market._waiters.waiting == []
+
+
+class RecordedWaiters(Waiters):
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken: list[str] = []
+
+    def receive(self, flags: frozenset[str]) -> None:
+        self.woken.append(" ".join(sorted(flags)))
+        super().receive(flags)
 
 
 def test_ready_made_top_is_fresh_for_the_ticker_but_no_fresh_depth(
@@ -122,11 +133,9 @@ def test_ready_made_top_is_fresh_for_the_ticker_but_no_fresh_depth(
     prices = [price for price, _ in log.prices if price.market == BITMEX and price.verdict == LIVE]
     books = sum(getattr(event, "from_book", False) for event in quotes)
     assert books <= len(prices)
-    woken: list[str] = []
-    original = market._wake
-    market._wake = lambda flags: (woken.append("".join(sorted(flags))), original(flags))  # type: ignore[assignment,func-returns-value,method-assign,misc]
+    waiters = market._waiters = RecordedWaiters()
     assert not market.update(["stats"], timeout=0.3)
-    assert {"ticker", "depthticker"} <= set(woken)
+    assert {"ticker", "depth ticker"} <= set(waiters.woken)
 
 
 def test_update_right_after_start_waits_for_the_loop(venues: Any, make_market: MakeMarket) -> None:
@@ -142,7 +151,7 @@ def test_update_ends_when_the_market_does(venues: Any, make_market: MakeMarket) 
     answers: list[bool] = []
     waiting = threading.Thread(target=lambda: answers.append(market.update(["stats"], timeout=30.0)))
     waiting.start()
-    while not market._waiters:
+    while not market._waiters.waiting:
         time.sleep(0.001)
     market.stop()
     waiting.join(5.0)
