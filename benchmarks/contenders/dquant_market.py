@@ -23,8 +23,7 @@ SETTINGS = {
 
 
 def run(session: Session, variant: str) -> None:
-    # The streams count milliseconds at any pace, so that their time runs away from ours: no lag to judge.
-    cfg = MyConfiguration("dev", {"DQUANT_BOOK_LAG_S": "0", **SETTINGS.get(variant, {})})
+    cfg = MyConfiguration("dev", SETTINGS.get(variant, {}))
     host = f"127.0.0.1:{session.port}"
     addresses = {
         "okex": (f"http://{host}", f"ws://{host}/ws/v5"),

@@ -8,11 +8,13 @@ the question (``answer``), so it need not have taken longer than that.
 
 Whether a clock was set is not told from here: who owns the sockets asks the venue for its time
 again (``measure``) when lateness begins, and now and then. That only acquits: the clock that a
-venue answers with need not be that of its messages.
+venue answers with need not be that of its messages. Where the two are ``SAME_CLOCK_NS`` apart and more they
+surely are not one clock, as with old frames that are sent again: nothing is late then.
 """
 
 from dquant.constants import NS_PER_S
 
+SAME_CLOCK_NS = 60 * NS_PER_S
 FAR = 2**63  # beyond every difference of two times
 
 
@@ -32,7 +34,7 @@ class LagWatch:
         self.is_late = False
         self._limit = int(limit_s * NS_PER_S)
         self._least: int | None = None
-        self._measured: int | None = None  # what the venue's clock says the least should be
+        self._measured: int | None = None  # what the least is not below, as the venue's clock says
         self.low, self.high = -FAR, FAR
         self._set_bounds()
 
@@ -46,7 +48,9 @@ class LagWatch:
             return False
         if self._least is None or lag < self._least:
             self._least = lag
-        if self.is_late:
+        if self._is_of_another_clock(self._least):
+            self.is_late = False
+        elif self.is_late:
             self.is_late = lag > self._least + self._limit // 2
         elif is_news:
             self.is_late = lag > self._least + self._limit
@@ -59,17 +63,24 @@ class LagWatch:
             # It is somewhere between no older than now and as old as the question.
             usual = lag - waited
             self._least = usual if self._measured is None else max(usual, min(self._measured, lag))
-            self.is_late = lag - self._least > self._limit
+            self.is_late = lag - self._least > self._limit and not self._is_of_another_clock(self._least)
             self._set_bounds()
 
     def measure(self, offset: int, round_trip: int) -> None:
-        """Take the venue's clock minus ours, from an answer that took so long; a slow one tells nothing."""
-        if round_trip > self._limit // 2:
-            return
-        self._measured = -offset
+        """Take the venue's clock minus ours; by half the time the answer took it may be wrong."""
+        self._measured = -offset - round_trip // 2
         if self._least is not None and self._measured > self._least:
             self._least = self._measured
             self._set_bounds()
+
+    def forget(self) -> None:
+        """Forget what is usual: a connection ended late, and one wrong time may be why."""
+        self._least = None
+        self.is_late = False
+        self._set_bounds()
+
+    def _is_of_another_clock(self, usual: int) -> bool:
+        return self._measured is not None and abs(usual - self._measured) > SAME_CLOCK_NS
 
     def _set_bounds(self) -> None:
         if not self._limit:

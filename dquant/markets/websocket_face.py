@@ -139,4 +139,6 @@ class WebsocketFace(ABC):
 
     def _on_down(self, reason: str) -> None:
         """Take note that no conversation is there now."""
+        if self._lag.is_late:
+            self._lag.forget()
         self._sink.on_down("connection lost", reason)

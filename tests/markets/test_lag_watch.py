@@ -44,8 +44,19 @@ def test_round_trip_to_the_venue_tells_a_clock_that_was_set_from_a_slow_connecti
 
     assert late(watch, 16 * S) == [True]
     watch.measure(-8 * S, 100 * NS_PER_MS)
-    watch.measure(-16 * S, 2 * S)  # an answer that was as slow as the connection tells nothing
+    watch.measure(-12 * S, 8 * S)  # an answer that was as slow as the connection tells nothing
     assert late(watch, 16 * S) == [True]
+    watch.measure(-16 * S, 2 * S)  # wrong by a second at most
+    assert late(watch, 16 * S) == [False]
+
+
+def test_one_wrong_time_makes_nothing_late_for_ever():
+    """Our clock, or one message's, was 10 s off for a moment, and the venue tells no time."""
+    watch = LagWatch(3.0)
+    assert late(watch, 0, -10 * S, 0) == [False, False, True]
+    watch.forget()
+    watch.answer(0, waited=S)
+    assert late(watch, 0, S) == [False, False]
 
 
 def test_clock_that_the_venue_answers_with_alone_makes_nothing_late():
@@ -54,6 +65,29 @@ def test_clock_that_the_venue_answers_with_alone_makes_nothing_late():
     late(watch, 0)
     watch.measure(45 * S, 0)
     assert late(watch, 0) == [False]
+
+
+def test_frames_that_another_clock_dated_are_never_late():
+    """Frames of months ago, sent again at any pace: the venue's clock says that theirs is another one."""
+    months = 90 * 86_400 * S
+    for waited in (0, 8 * S):
+        watch = LagWatch(3.0)
+        watch.measure(0, 0)
+        watch.answer(months, waited)
+        assert late(watch, months, months + 4 * S, months + 60 * S) == [False] * 3
+
+    watch = LagWatch(3.0)
+    assert late(watch, months, months + 4 * S) == [False, True]
+    watch.measure(0, 0)  # the answer comes later
+    assert late(watch, months + 4 * S) == [False]
+
+
+def test_old_snapshot_of_a_quiet_book_is_not_taken_for_another_clock_s():
+    watch = LagWatch(3.0)
+    watch.measure(0, 0)
+    watch.answer(75 * S, waited=0)
+    assert late(watch, 75 * S, is_news=False) == [False]
+    assert late(watch, 0, 4 * S) == [False, True]
 
 
 def test_connection_that_is_slow_from_its_beginning_shows_by_its_first_answer():
