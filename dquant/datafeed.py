@@ -2,7 +2,7 @@
 
 A market never waits for either. The consumer sees the newest price of each market; what a
 newer price replaced before it was seen is counted in ``conflated``. Changes of state are
-kept in a bounded queue, oldest dropped.
+kept in a bounded queue, oldest dropped and counted in ``dropped``.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ class Datafeed:
         self.markets = list(markets)
         self.publishers: list[Publisher] = []
         self.conflated = 0
+        self.dropped = 0
         self._prices: dict[str, Price] = {}
         self._health: collections.deque[Health] = collections.deque(maxlen=MAX_HEALTH_WAITING)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,6 +140,8 @@ class Datafeed:
             self._arm()
 
     def _put_health(self, health: Health) -> None:
+        if len(self._health) == MAX_HEALTH_WAITING:
+            self.dropped += 1
         self._health.append(health)
         if not self._is_armed:
             self._arm()

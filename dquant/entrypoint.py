@@ -291,13 +291,17 @@ async def _watch_screen(
                     now = time.monotonic()
                     if now - drawn_at >= REFRESH_S:
                         drawn_at = now
-                        footer = f"{feed.conflated} conflated" if feed.conflated else ""
-                        _draw(picture, screen, footer, last_words.text)
+                        _draw(picture, screen, _unseen(feed), last_words.text)
                     if any(done):
                         break
         finally:
             code = await _stop_feed(feed)
     return code
+
+
+def _unseen(feed: "Datafeed") -> str:
+    counts = {"conflated": feed.conflated, "changes of state dropped": feed.dropped}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 @contextlib.contextmanager

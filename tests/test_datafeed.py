@@ -173,6 +173,7 @@ async def test_health_that_nobody_takes_is_bounded_and_the_oldest_goes(bench: Be
     health = bench.feed.take_health()
 
     assert len(health) == MAX_HEALTH_WAITING
+    assert bench.feed.dropped >= 2 * rounds - MAX_HEALTH_WAITING
     assert health[-1].state in ("resynchronised", "heartbeat")
     assert bench.feed.take_health() == []
 
