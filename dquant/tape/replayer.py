@@ -211,6 +211,7 @@ class Replayer:
                     shown.others[conn] = event
                     return None
                 shown.others[shown.speaker] = newest
+                shown.floor = shown.ts_event
             shown.others.pop(conn, None)
             shown.speaker, shown.heir = conn, None
         shown.newest = event

@@ -404,6 +404,22 @@ def test_a_connection_that_was_replaced_without_a_word_is_followed_by_the_next()
     ]
 
 
+def test_a_connection_that_lags_behind_a_silent_one_does_not_turn_the_price_back() -> None:
+    prices = play(
+        Replayer("dev"),
+        (0, "2", book(-1, 10, "99", "101", "snapshot", ts=0)),
+        (1, "1", book(-1, 10, "99", "101", "snapshot", ts=0)),
+        (2, "1", book(10, 12, "100", "101", ts=5000)),
+        (12 * SECOND, "2", book(10, 11, "99.5", "101", ts=4000)),  # from before what was told
+        (13 * SECOND, "2", book(11, 13, "100.2", "101", ts=5100)),
+    )
+    assert verdicts(prices) == [
+        ("live", None, 99.0, 0),
+        ("live", None, 100.0, 2),
+        ("live", None, 100.2, 13 * SECOND),
+    ]
+
+
 def test_a_connection_whose_book_stands_still_is_not_waited_for() -> None:
     prices = play(
         Replayer("dev"),
