@@ -166,7 +166,7 @@ class Market(threading.Thread):
         errors that cannot even be printed so.
         """
         error = context.get("exception")
-        words = f": {type(error).__name__}: {error}" if isinstance(error, BaseException) else ""
+        words = f": {type(error).__name__}: {error}{_place_of(error)}" if isinstance(error, Exception) else ""
         what, _, _ = str(context.get("message")).partition("\n")
         logger.warning("%s: %s%s", self.market_name, what, words)
 
@@ -555,6 +555,16 @@ class Market(threading.Thread):
         self.callback_errors += 1
         if self.callback_errors <= CALLBACK_ERRORS_LOGGED:
             logger.exception("%s: a %s callback failed", self.market_name, kind)
+
+
+def _place_of(error: Exception) -> str:
+    """Name the line that raised it."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

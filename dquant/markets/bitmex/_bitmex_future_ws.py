@@ -85,7 +85,9 @@ class BitmexFutureWs(WebsocketFace):
             return
         self._sink.on_event(event)
         if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
-            logger.warning("%s: %s refused: %s %s", self._spec.name, event.channel, event.code, event.message)
+            # Without a code it was not the venue that ended it.
+            words = f"refused: {event.code} {event.message}" if event.code else event.message
+            logger.warning("%s: %s %s", self._spec.name, event.channel, words)
             if event.channel == BOOK_TOPIC:
                 # Nothing on this connection will bring a price any more; the next one may.
                 self._sink.on_down("subscription refused", f"{event.code} {event.message}")
