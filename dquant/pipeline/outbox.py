@@ -118,6 +118,11 @@ class Outbox:
     def waiting(self) -> int:
         return sum(len(q.waiting) for q in (self.prices, self.depths, self.trades, self.health))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits; asked for every price, unlike how much."""
+        return not (self.prices.waiting or self.depths.waiting or self.trades.waiting or self.health.waiting)
+
     def put_price(self, price: Price) -> None:
         self.prices.put(price, keeps_up=self._keeps_up)
 
@@ -162,12 +167,11 @@ class Outbox:
     def _batch(
         self, kind: str, records: Sequence[Price | Depth | TradeRecord | Health], ts_pub: int
     ) -> Batch:
-        seq = self._seq[kind]
-        texts = []
-        for record in records:
-            seq += 1
-            texts.append(_encode(_replace(record, seq=seq, ts_pub=ts_pub)))
-        self._seq[kind] = seq
+        first = self._seq[kind] + 1
+        texts = [
+            _encode(_replace(record, seq=seq, ts_pub=ts_pub)) for seq, record in enumerate(records, first)
+        ]
+        self._seq[kind] += len(texts)
         if kind == "trade":
             return Batch(kind, texts, None)
         self._latest[kind] = texts[-1]

@@ -2,7 +2,8 @@
 
 Records of ``model.events`` in, by plain calls that never wait; on Redis the channels, latest keys and
 bounded streams of ``resp``. What one wake-up of the market decodes goes out in one write, and what piles
-up during a round trip goes out with the next; ``outbox`` says what gives way when Redis is slow or gone.
+up while Redis is slow to answer goes out with the next; ``outbox`` says what gives way when it is too slow,
+or gone.
 Reconnects for ever with full jitter, and then publishes the newest state again. It neither makes up records
 nor decides verdicts: the market says ``stale`` before it goes, and calls ``publish_health`` once a second.
 
@@ -144,18 +145,18 @@ class Publisher:
 
     def _arm(self) -> None:
         """Flush at the end of this wake-up of the loop, so that one read's prices share one write."""
-        if self._is_armed or self._wire is None or self._loop is None or not self._wire.is_idle:
+        if self._is_armed or self._wire is None or self._loop is None or not self._wire.is_ready:
             return
         self._is_armed = True
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_armed = False
-        if self._wire is None or not self._wire.is_idle:
-            return  # the last reply of the round trip under way comes here again
-        if self._outbox.waiting:
+        if self._wire is None or not self._wire.is_ready:
+            return  # the last reply of what is under way comes here again
+        if not self._outbox.is_empty:
             self._send()
-        elif self._drained is not None:
+        elif self._drained is not None and self._wire.is_idle:
             self._drained.set()
 
     def _send(self) -> None:

@@ -6,8 +6,8 @@ task wakes up in between. Measured at 2000 prices a second on uvloop, without th
 pipeline 105 us of CPU a price, ``send_packed_command`` and ``read_response`` 38 us, this 12 us.
 ``ClusterWire`` is the same for Redis Cluster, over the ordinary client, which routes by key.
 
-Neither queues: the publisher sends when ``is_idle``, so what piled up during one round trip goes
-out with the next. A wire ends once (``lost``) and is not used again.
+Neither queues: the publisher sends when ``is_ready``, once a wake-up of the loop; what piles up while a
+server is slow goes out when it has answered all. A wire ends once (``lost``) and is not used again.
 
 Units: seconds by the loop's clock.
 """
@@ -27,6 +27,10 @@ from dquant.pipeline.resp import Batch, KindPacker
 _WATCH_STEP_S = 0.25
 # Urgent writes may follow one that is still unanswered, up to so many open replies.
 _OPEN_REPLIES = 512
+# The next write need not wait for the answer to the last one while the server keeps up: with every answer
+# awaited, one that is late by a hair holds up the price behind it. From here on it is slow, and what comes
+# piles up until it has answered everything.
+_KEEPS_UP_S = 0.005
 
 OnIdle = Callable[[], None]
 OnReplyError = Callable[[str], None]
@@ -40,6 +44,9 @@ class Wire(Protocol):
 
     @property
     def is_idle(self) -> bool: ...
+
+    @property
+    def is_ready(self) -> bool: ...
 
     @property
     def is_open_to_urgent(self) -> bool: ...
@@ -100,6 +107,7 @@ class PackedWire(asyncio.Protocol):
         self._on_reply_error = on_reply_error
         self._loop = asyncio.get_running_loop()
         self._replies_open = 0
+        self._busy_since = 0.0  # there have been open replies without a break since then
         self._sent_at = 0.0
         self._is_paused = False
         self._end: asyncio.Future[str] = self._loop.create_future()
@@ -119,6 +127,12 @@ class PackedWire(asyncio.Protocol):
         return self._replies_open == 0 and not self._is_paused
 
     @property
+    def is_ready(self) -> bool:
+        if not self._replies_open:
+            return not self._is_paused
+        return self.is_open_to_urgent and self._loop.time() - self._busy_since < _KEEPS_UP_S
+
+    @property
     def is_open_to_urgent(self) -> bool:
         return self._replies_open < _OPEN_REPLIES and not self._is_paused
 
@@ -131,7 +145,7 @@ class PackedWire(asyncio.Protocol):
             replies += self._packers[batch.kind].pack(batch, out)
             records += len(batch.records)
         if not self._replies_open:
-            self._sent_at = self._loop.time()
+            self._busy_since = self._sent_at = self._loop.time()
         self._replies_open += replies
         self.records_open += records
         self._transport.write(b"".join(out))
@@ -222,6 +236,10 @@ class ClusterWire:
     @property
     def is_idle(self) -> bool:
         return self.records_open == 0 and self._batches.empty()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_idle
 
     @property
     def is_open_to_urgent(self) -> bool:

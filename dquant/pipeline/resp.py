@@ -12,7 +12,7 @@ Names of one kind (``price``, ``depth``, ``trade``, ``health``) of one market::
 Units: ms for times to live, records for stream lengths. Trades have no latest key.
 """
 
-import dataclasses
+import msgspec
 
 from dquant.constants import FEED_SILENCE_S
 
@@ -23,8 +23,7 @@ LATEST_TTL_MS = int(FEED_SILENCE_S * 1000)
 KINDS_WITH_LATEST = frozenset({"price", "depth", "health"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Records of one kind for one flush, oldest first; ``latest`` is what the key shall hold."""
 
     kind: str
@@ -62,14 +61,17 @@ class KindPacker:
     def pack(self, batch: Batch, out: list[bytes]) -> int:
         """Append the commands of ``batch`` to ``out``; return how many replies they will bring."""
         everywhere, here = self._publish
+        record = text = None
         for record in batch.records:
             text = b"$%d\r\n%b\r\n" % (len(record), record)
             out += (everywhere, text, here, text)
             if self._xadd:
                 out += (self._xadd, text)
         replies = len(batch.records) * (3 if self._xadd else 2)
-        if batch.latest is not None:
-            out += (self._set, bulk(batch.latest), self._set_end)
+        latest = batch.latest
+        if latest is not None:
+            # Mostly the record that was just packed.
+            out += (self._set, text if text and latest is record else bulk(latest), self._set_end)
             replies += 1
         return replies
 
