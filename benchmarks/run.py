@@ -44,6 +44,7 @@ REDIS_NAMES = {
     "transport:publish": ("--channel", "price:okex_swap_btcusd"),
     "dquant_market:redis": ("--channel", "price:okex_swap_btcusd"),
     "cryptofeed_peer:redis": ("--stream", "bench-OKX-BTC-USD-PERP"),
+    "cryptofeed_peer:check-redis": ("--stream", "bench-OKX-BTC-USD-PERP"),
 }
 
 

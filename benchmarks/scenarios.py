@@ -124,6 +124,19 @@ SCENARIOS = (
         needs_redis=True,
     ),
     Scenario(
+        "redis-checksum",
+        "the same, CRC32 verified on every message",
+        "py311",
+        "okx7crc",
+        6_000,
+        (
+            Contender("dquant", "dquant_market:redis"),
+            Contender("cryptofeed 2.4.1", "cryptofeed_peer:check-redis"),
+        ),
+        mode="paced",
+        needs_redis=True,
+    ),
+    Scenario(
         "redis-3",
         "the same on Python 3.13",
         "py313",
@@ -268,6 +281,19 @@ RATIOS = (
         False,
     ),
     Ratio("the same, CPU a message", "redis", "dquant", "cryptofeed 2.4.1", "cpu_us", 0.5, 0.33, False),
+    Ratio(
+        "the same with checksums on both sides, p50",
+        "redis-checksum",
+        "dquant",
+        "cryptofeed 2.4.1",
+        "redis_p50_us",
+        0.4,
+        0.25,
+        False,
+    ),
+    Ratio(
+        "the same, CPU a message", "redis-checksum", "dquant", "cryptofeed 2.4.1", "cpu_us", 0.5, 0.33, False
+    ),
     Ratio(
         "the same: dquant ÷ cryptofeed 3 BookStream, as it ships, p50",
         "redis-3",

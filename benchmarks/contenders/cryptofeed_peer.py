@@ -1,4 +1,5 @@
-"""cryptofeed; variants ``plain``, ``check`` (its checksum, if that release has one), ``redis`` (BookStream).
+"""cryptofeed; variants ``plain``, ``check`` (its checksum, if that release has one), ``redis`` (BookStream),
+``check-redis`` (both).
 
 Its own addresses are replaced by the load server's; one line of it insists on ``wss://`` and is told so.
 """
@@ -32,9 +33,9 @@ def run(session: Session, variant: str) -> None:
         at = index(book.timestamp * 1000) if is_timed else next(number)
         tick(at, float(sides.bids.index(0)[0]), float(sides.asks.index(0)[0]))
 
-    settings = {"checksum_validation": True} if variant == "check" else {}
+    settings = {"checksum_validation": True} if variant.startswith("check") else {}
     callbacks = [book]
-    if variant == "redis":
+    if variant.endswith("redis"):
         callbacks.append(BookStream(host="127.0.0.1", port=session.options.redis_port, key="bench"))
     handler = FeedHandler(
         config={"uvloop": True, "log": {"filename": "", "level": "ERROR", "disabled": True}}
