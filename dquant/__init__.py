@@ -1,3 +1,3 @@
-"""Watch, feed and trade the price difference between dated Bitcoin futures and perpetuals."""
+"""Watch and feed the price difference between dated Bitcoin futures and perpetuals."""
 
 __version__ = "0.1.0"

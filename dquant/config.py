@@ -126,7 +126,11 @@ KEYS: dict[str, KeySpec] = {
     "markets": KeySpec("main", _names, "", "names", "markets when -m is not given, comma-separated"),
     "strategy": KeySpec("main", _text, "diff", "name", "strategy when -s is not given"),
     "log_level": KeySpec(
-        "main", _choice("debug", "info", "warning", "error"), "info", "level", "least level that is logged"
+        "main",
+        _choice("debug", "info", "warning", "error"),
+        "info",
+        "level",
+        "least level that is logged: debug, info, warning, error",
     ),
     "log_dir": KeySpec("main", _path, "var/log", "path", "folder of the log files, relative to the checkout"),
     "switch_interval_us": KeySpec(
@@ -134,41 +138,43 @@ KEYS: dict[str, KeySpec] = {
         _integer(5, 100_000),
         "50",
         "µs",
-        "how long one thread may keep the interpreter from the others",
+        "how long one thread may keep the Python interpreter from the others",
     ),
     "secrets_file": KeySpec(
-        "main", _text, "", "path", "file of mode 0600 with secret keys, same format as this one"
+        "main", _text, "", "path", "file of mode 0600 with secret keys, in the same format"
     ),
     "simulated_venues": KeySpec(
-        "simulator", _switch, "no", "yes or no", "start simulated exchanges where a venue has no address"
+        "simulator", _switch, "no", "yes or no", "simulate the exchanges that have no address"
     ),
     "simulator_seed": KeySpec(
-        "simulator", _integer(0, 2**63 - 1), "7", "number", "repeats the simulated prices"
+        "simulator", _integer(0, 2**63 - 1), "7", "number", "the same seed gives the same simulated prices"
     ),
     "okex_rest_url": KeySpec(
         "okex", _address("http", "https"), "", "address", "REST address of OKX, without /api/v5"
     ),
     "okex_ws_url": KeySpec(
-        "okex", _address("ws", "wss"), "", "address", "websocket address of OKX, to /ws/v5"
+        "okex", _address("ws", "wss"), "", "address", "websocket address of OKX, ending in /ws/v5"
     ),
     "okex_closed_at": KeySpec(
-        "okex", _moment, "", "UTC time", "when the venue closed for good; empty: it is open"
+        "okex", _moment, "", "UTC time", "when the exchange closed for good; empty: it is open"
     ),
-    "okex_use_instead": KeySpec("okex", _text, "", "market name", "what to name instead of a closed market"),
+    "okex_use_instead": KeySpec(
+        "okex", _text, "", "market name", "market that the error names in place of a closed one"
+    ),
     "okex_api_key": KeySpec("okex", _text, "", "key", "API key", is_secret=True),
     "okex_api_secret": KeySpec("okex", _text, "", "key", "API secret", is_secret=True),
     "okex_passphrase": KeySpec("okex", _text, "", "key", "API passphrase", is_secret=True),
     "bitmex_rest_url": KeySpec(
-        "bitmex", _address("http", "https"), "", "address", "REST address of BitMEX, to /api/v1"
+        "bitmex", _address("http", "https"), "", "address", "REST address of BitMEX, ending in /api/v1"
     ),
     "bitmex_ws_url": KeySpec(
-        "bitmex", _address("ws", "wss"), "", "address", "websocket address of BitMEX, to /realtime"
+        "bitmex", _address("ws", "wss"), "", "address", "websocket address of BitMEX, ending in /realtime"
     ),
     "bitmex_closed_at": KeySpec(
-        "bitmex", _moment, "", "UTC time", "when the venue closed for good; empty: it is open"
+        "bitmex", _moment, "", "UTC time", "when the exchange closed for good; empty: it is open"
     ),
     "bitmex_use_instead": KeySpec(
-        "bitmex", _text, "", "market name", "what to name instead of a closed market"
+        "bitmex", _text, "", "market name", "market that the error names in place of a closed one"
     ),
     "bitmex_api_key": KeySpec("bitmex", _text, "", "key", "API key", is_secret=True),
     "bitmex_api_secret": KeySpec("bitmex", _text, "", "key", "API secret", is_secret=True),
@@ -177,17 +183,21 @@ KEYS: dict[str, KeySpec] = {
         _choice("auto", "picows", "websockets"),
         "auto",
         "name",
-        "websocket library; auto takes picows where it is installed",
+        "websocket library: picows, websockets, or auto for picows where it is installed",
     ),
     "connect_timeout_s": KeySpec(
         "connection", _decimal(0.1, 120), "10", "s", "deadline of opening a connection"
     ),
     "rest_timeout_s": KeySpec("connection", _decimal(0.1, 120), "10", "s", "deadline of a REST request"),
     "reconnect_base_s": KeySpec(
-        "connection", _decimal(0.01, 60), "0.5", "s", "bound of the first retry's delay"
+        "connection",
+        _decimal(0.01, 60),
+        "0.5",
+        "s",
+        "longest wait before the first retry; doubled for each further one",
     ),
     "reconnect_ceiling_s": KeySpec(
-        "connection", _decimal(0.1, 600), "30", "s", "bound that delays never exceed"
+        "connection", _decimal(0.1, 600), "30", "s", "longest wait before any retry"
     ),
     "book_silence_s": KeySpec(
         "connection", _decimal(0, 3600), "10", "s", "silence of one book that makes it stale; 0: never"
@@ -200,9 +210,11 @@ KEYS: dict[str, KeySpec] = {
         "how much later than usual a book's messages may come before it is stale; 0: never",
     ),
     "depth_levels": KeySpec(
-        "feed", _integer(0, 400), "20", "levels", "levels a side that feed publishes; 0: none"
+        "feed", _integer(0, 400), "20", "levels", "levels a side that feed publishes; 0: no depth"
     ),
-    "depth_interval_ms": KeySpec("feed", _integer(10, 60_000), "250", "ms", "least time between two depths"),
+    "depth_interval_ms": KeySpec(
+        "feed", _integer(10, 60_000), "250", "ms", "least time between two depths of a market"
+    ),
     "redis_host": KeySpec("redis", _text, "127.0.0.1", "host", "Redis server"),
     "redis_port": KeySpec("redis", _integer(1, 65535), "6379", "port", "Redis server"),
     "redis_url": KeySpec(
@@ -210,14 +222,14 @@ KEYS: dict[str, KeySpec] = {
         _address(*_REDIS_SCHEMES),
         "",
         "address",
-        "used instead of host and port: TLS, Sentinel, Cluster",
+        "address in place of host and port: TLS, Sentinel, Cluster",
     ),
     "redis_db": KeySpec("redis", _integer(0, 65535), "0", "number", "database number"),
     "redis_user": KeySpec("redis", _text, "", "name", "ACL user"),
     "redis_password": KeySpec("redis", _text, "", "key", "password of the user", is_secret=True),
-    "redis_streams": KeySpec("redis", _switch, "no", "yes or no", "keep prices in bounded streams as well"),
+    "redis_streams": KeySpec("redis", _switch, "no", "yes or no", "keep records in bounded streams as well"),
     "redis_stream_length": KeySpec(
-        "redis", _integer(1, 10_000_000), "10000", "records", "about how many prices a stream keeps"
+        "redis", _integer(1, 10_000_000), "10000", "records", "about how many records a stream keeps"
     ),
 }
 
