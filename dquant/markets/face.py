@@ -10,7 +10,7 @@ from dquant.model.instrument import Instrument, Kind
 
 @dataclass(frozen=True, slots=True)
 class MarketSpec:
-    """One market name: which venue, what is traded there, and the meta code of the original."""
+    """One market name: which venue, what is traded there, and its older meta code."""
 
     name: str
     venue: str

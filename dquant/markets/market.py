@@ -302,8 +302,8 @@ class Market(threading.Thread):
 
         Args:
             flags: Any of ``ticker depth trade mark index funding stats instrument``, in a list or one text
-                (``"ticker,depth"``). Of a mapping, as the original took it (``{"depth": False}``: it has
-                not arrived yet), each key is waited for, whatever its value.
+                (``"ticker,depth"``). Of a mapping, as the earlier program took it (``{"depth": False}``:
+                it has not arrived yet), each key is waited for, whatever its value.
             timeout: Seconds; how long the calling thread may be blocked.
 
         Raises:

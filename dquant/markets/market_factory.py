@@ -1,7 +1,7 @@
 """Market names, and markets made from them.
 
 ``<exchange>_<kind>_<pair>[_<alias>]`` names a market; the table below reads as what each
-stands for. The original's meta codes (``btc_usd_this_week``) are what the market classes
+stands for. The earlier program's meta codes (``btc_usd_this_week``) are what the market classes
 are given, as ever.
 """
 

@@ -30,7 +30,7 @@ FLAGS_OF_A_BOOK = frozenset(("ticker", "depth"))
 FLAGS_OF_A_TOP = frozenset(("ticker",))
 FLAGS_BY_KIND = {kind: frozenset((flag,)) for flag, kind in FLAGS.items()}
 ALL_FLAGS = (*sorted(FLAGS_OF_A_BOOK, reverse=True), *FLAGS)
-ORIGINAL_FLAGS = {"trades": "trade", "index_price": "index"}  # words of the original for the same
+ORIGINAL_FLAGS = {"trades": "trade", "index_price": "index"}  # words of the earlier program for the same
 
 
 def flags_of(words: str | Iterable[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """Reads a tape: JSON lines, plain or compressed by its name, first line the header.
 
-A tape is what one session said on its wires (``docs/formats.md``). A record that cannot be
+A tape is what was said on the wires (``docs/formats.md``). A record that cannot be
 read, a torn last line included, comes out as ``BadRecord`` with its line, and reading goes
 on; only a file that is no tape at all ends it. Memory stays that of one line.
 """

@@ -75,8 +75,8 @@ class BitmexBooks:
     """All order books of one connection.
 
     Args:
-        symbols: Only these; ``None`` takes whatever comes and asks for nothing (a replayed
-            session has nobody to answer).
+        symbols: Only these; ``None`` takes whatever comes and asks for nothing (a replay has
+            nobody to answer).
         tables: Of ``BOOK_TABLES``, those that will be subscribed.
         silence_s: How long a book may be without a message; 0 never judges.
         now: ns since the Unix epoch.
@@ -85,7 +85,7 @@ class BitmexBooks:
         quarantine: Counts rows that could not be used.
         lag: Says which messages of a book are late.
         has_quotes: Hold the fullest book of a symbol against ``receive_quote``; one that is in doubt
-            for that asks for a partial, so this is not for a session that only listens.
+            for that asks for a partial, so this is not for a replay, which only listens.
 
     """
 

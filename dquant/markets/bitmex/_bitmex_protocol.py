@@ -89,7 +89,7 @@ class BitmexPublicProtocol:
 
     Args:
         symbols: What to subscribe; rows of other symbols are dropped. ``None`` only listens, to
-            every symbol seen, and asks for nothing: that is for replaying a session.
+            every symbol seen, and asks for nothing: that is for a replay.
         silence_s: How long one book may be without a message; 0 never judges.
         now: ns since the Unix epoch.
         topics: The tables to subscribe.
