@@ -500,18 +500,19 @@ class _Stopped(BaseException):
 
 
 def _stop_by_signal(number: int, frame: FrameType | None) -> None:
-    for each in _STOP_SIGNALS:
+    for each in _signals_that_stop():
         signal.signal(each, signal.SIG_IGN)  # it is ending already
     raise _Stopped
 
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+def _signals_that_stop() -> tuple[signal.Signals, ...]:
+    return (*stop_signals(), signal.SIGALRM)
 
 
 @contextlib.contextmanager
 def _stop_signals(duration_s: float | None) -> Iterator[None]:
     """Let signals, and the end of ``--duration``, raise ``_Stopped`` wherever the body waits."""
-    before = {number: signal.signal(number, _stop_by_signal) for number in _STOP_SIGNALS}
+    before = {number: signal.signal(number, _stop_by_signal) for number in _signals_that_stop()}
     if duration_s is not None:
         signal.setitimer(signal.ITIMER_REAL, max(1e-6, min(duration_s, LONGEST_SLEEP_S)))
     try:

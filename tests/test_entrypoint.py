@@ -351,18 +351,25 @@ def test_replay_ends_after_its_duration_however_far_the_next_record_is(
 
 
 def test_replay_leaves_the_signals_as_they_were(here: Here) -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     here("replay", OKEX, "--duration", "60")
     assert [signal.getsignal(number) for number in numbers] == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_replay_that_waits_for_its_next_record(
     start_dquant: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start_dquant("--json", "replay", str(tape_of(tmp_path, [0, 60_000])), "--speed", "1")
+    process = start_dquant(
+        "--json",
+        "replay",
+        str(tape_of(tmp_path, [0, 60_000])),
+        "--speed",
+        "1",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # pytest may run under nohup
+    )
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["bid"] == 100.0
     started = time.monotonic()

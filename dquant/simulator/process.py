@@ -1,6 +1,6 @@
 """The simulated venues as a process: what ``simulate`` runs, and how a parent keeps one as its child.
 
-``serve`` runs in the calling process until SIGINT, SIGTERM, its duration or the end of its parent. With
+``serve`` runs in the calling process until a signal, its duration or the end of its parent. With
 ``as_json`` its first line on standard output is an object with addresses and keys, then one line an event
 of note; without, a readable page.
 
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from dquant.constants import EXIT_DONE, EXIT_USAGE, NS_PER_S
 from dquant.errors import DquantError
+from dquant.util import stop_signals
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_private import SimulatedAccount
@@ -353,7 +354,7 @@ async def _serve(options: SimulateOptions) -> int:
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     watcher = None
     if options.parent_pid is not None:

@@ -35,6 +35,11 @@ def simulate(*args: str, **more) -> subprocess.Popen:
     )
 
 
+def heed_hangup() -> None:
+    """Let SIGHUP end a child even where the tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def is_alive(pid: int) -> bool:
     """Return whether a process runs; one that waits to be reaped does not."""
     try:
@@ -132,9 +137,9 @@ def test_a_child_that_cannot_start_says_why():
         first.stop()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_process_ends_cleanly_on_a_signal(number):
-    with simulate("--json") as process:
+    with simulate("--json", preexec_fn=heed_hangup) as process:
         assert process.stdout is not None
         where = json.loads(process.stdout.readline())
         assert list(where) == ["okex", "bitmex", "control", "keys"]
