@@ -264,6 +264,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.json or not (has_screen(sys.stdout) and sys.stderr.isatty()):  # a picture has the terminal
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    else:
+        # Without any handler logging writes warnings to standard error by itself.
+        logging.getLogger().addHandler(logging.NullHandler())
     from dquant.config import cfg
 
     try:

@@ -375,3 +375,41 @@ def test_as_a_module_in_pro_without_a_server_it_is_one_error(unused_port):
     assert (done.returncode, done.stdout) == (1, b"")
     assert f"127.0.0.1:{unused_port}" in done.stderr.decode()
     assert len(done.stderr.splitlines()) == 1
+
+
+async def test_as_a_module_on_a_terminal_no_warning_goes_over_the_picture(server, eventually):
+    """The picture shows it, after the time; whatever else is written lands in the middle of it."""
+    from redis.asyncio import Redis
+
+    screen, terminal = os.openpty()
+    variables = os.environ | {"DQUANTENV": "pro", "DQUANT_REDIS_PORT": str(server.port), "TERM": "xterm"}
+    process = subprocess.Popen(  # noqa: ASYNC220 - it waits for nothing
+        [sys.executable, "-m", "dquant.pipeline.monitor_subscriber", "price"],
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    shown = bytearray()
+
+    def look():
+        with contextlib.suppress(BlockingIOError):
+            shown.extend(os.read(screen, 65536))
+        return b"bad record" in shown
+
+    try:
+        os.set_blocking(screen, False)
+        async with Redis(port=server.port) as client, asyncio.timeout(30):
+            while not look():
+                await client.publish("price", "{")
+                await asyncio.sleep(0.05)
+        process.terminate()
+        await eventually(lambda: (look(), process.poll())[1] is not None)
+        look()
+        assert process.returncode == 0
+        assert re.findall(rb"(?<!\d\d:\d\d:\d\d )bad record", shown) == []
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+        os.close(terminal)
