@@ -3,15 +3,16 @@
 Pure: records as they came (channel, bytes, our time) in, ``MarketView`` for the screen and ``Notice`` for
 the log out. Bounded in markets and in memory. A record that cannot be read is counted and never an error.
 
-Holes: ``seq`` counts per market and kind, so a jump is ``seq`` records lost. When ``seq`` goes back while
-``ts_pub`` goes on, a new publisher run began, which is no loss; when both repeat, the same record came
-by a second channel and is not counted twice.
+Holes: ``seq`` counts per market and kind, so a jump is ``seq`` records lost. When ``seq`` goes back within
+one channel, a new publisher run began, which is no loss; a record that another channel brought before is
+not counted twice. When the channel of its prices was lost, a market is not live before the next price.
 
 Units: ns since the Unix epoch, lags in ms, rates per second.
 """
 
 import dataclasses
 from collections import deque
+from collections.abc import Collection
 
 import msgspec
 
@@ -23,6 +24,7 @@ RATE_WINDOW_S = 5
 SILENT_AFTER_S = FEED_SILENCE_S - 0.4
 MARKETS_KEPT = 256
 NOTICES_KEPT = 64
+CHANNELS_KEPT = 8  # of a market and kind; there are two, and a pattern may match what others make up
 # A feed that starts again and again does not do it so often: two take turns.
 TURNS, TURNS_WITHIN_S = 4, 10.0
 
@@ -69,34 +71,86 @@ class SlidingRate:
 
 
 @dataclasses.dataclass(slots=True)
-class SeqWatch:
-    """The numbering of one market and kind."""
+class _Place:
+    """How far one channel has brought the records of one market and kind."""
 
+    run: int
     seq: int = 0
     ts_pub: int = 0
-    gaps: int = 0
-    lost: int = 0
-    runs: int = 0
-    turns: deque[int] = dataclasses.field(default_factory=lambda: deque(maxlen=TURNS))  # ts_pub of new runs
+    is_heard: bool = False
 
-    def receive(self, seq: int, ts_pub: int) -> bool:
-        """Take one record's number; tell whether it is a new record."""
-        if self.runs and seq <= self.seq and ts_pub <= self.ts_pub:
-            return False
-        if not self.runs or seq <= self.seq:
-            self.runs += 1
-            self.turns.append(ts_pub)
-        elif seq > self.seq + 1:
-            self.gaps += 1
-            self.lost += seq - self.seq - 1
-        self.seq, self.ts_pub = seq, ts_pub
-        return True
+
+class SeqWatch:
+    """The numbering of one market and kind, which may come by several channels.
+
+    A channel brings each record once and in order, so that a number that goes back there is a new run,
+    whatever the clock of its machine says. Another channel brings the same records, earlier or later.
+
+    Attributes:
+        runs: Publisher runs seen, the first one included.
+        gaps: Holes in the numbers.
+        lost: Records that are missing there.
+
+    """
+
+    def __init__(self) -> None:
+        self.runs = self.gaps = self.lost = 0
+        self._seq = self._ts_pub = self._received_ns = 0
+        self._places: dict[str, _Place] = {}
+        self._turns: deque[int] = deque(maxlen=TURNS)  # when new runs began, our clock
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a channel that brought records is still listened to."""
+        return any(place.is_heard for place in self._places.values())
 
     @property
     def is_mixed(self) -> bool:
         """Whether two publishers take turns, each with a numbering of its own."""
-        turns = self.turns
-        return len(turns) == TURNS and max(turns[-1], self.ts_pub) - turns[0] < TURNS_WITHIN_S * NS_PER_S
+        turns = self._turns
+        return len(turns) == TURNS and self._received_ns - turns[0] < TURNS_WITHIN_S * NS_PER_S
+
+    def receive(self, channel: str, seq: int, ts_pub: int, now_ns: int) -> bool:
+        """Take one record's number; tell whether it is a new record."""
+        place = self._places.get(channel)
+        if place is None:
+            if len(self._places) >= CHANNELS_KEPT:
+                del self._places[next(iter(self._places))]
+            place = self._places[channel] = _Place(self.runs)
+        elif (seq, ts_pub) == (place.seq, place.ts_pub):
+            return False  # subscribed by its name and by a pattern
+        goes_on = place.is_heard and seq > place.seq
+        is_newer = ts_pub > self._ts_pub
+        if goes_on and place.run < self.runs and not (is_newer and seq > self._seq):
+            place.seq, place.ts_pub = seq, ts_pub
+            return False  # the rest of a run that another channel knows to be over
+        is_new_run = self.runs == 0 or (
+            seq <= self._seq and not goes_on and self._is_restart(place, seq, is_newer)
+        )
+        self.runs += is_new_run
+        place.run, place.seq, place.ts_pub, place.is_heard = self.runs, seq, ts_pub, True
+        if is_new_run:
+            self._turns.append(now_ns)
+        elif seq <= self._seq:
+            return False  # another channel was faster
+        elif seq > self._seq + 1:
+            self.gaps += 1
+            self.lost += seq - self._seq - 1
+        self._seq, self._ts_pub, self._received_ns = seq, ts_pub, now_ns
+        return True
+
+    def _is_restart(self, place: _Place, seq: int, is_newer: bool) -> bool:
+        """Tell whether a number of the past is a new run's; if not, another channel brought it before."""
+        if place.run == self.runs and seq <= place.seq:
+            return True  # this very channel had come further
+        others = [other for other in self._places.values() if other is not place]
+        return is_newer or not any(other.is_heard for other in others)
+
+    def receive_lost(self, channels: Collection[str] | None) -> None:
+        """Note that channels, or all of them, are no longer listened to."""
+        for channel, place in self._places.items():
+            if channels is None or channel in channels:
+                place.is_heard = False
 
 
 class MarketView:
@@ -137,18 +191,29 @@ class MarketView:
     @property
     def is_live(self) -> bool:
         """Whether the prices may be shown as numbers."""
-        return self.verdict is not None and self.verdict != STALE and not (self.is_silent or self.is_mixed)
+        if self.verdict is None or self.verdict == STALE:
+            return False
+        return not (self.is_silent or self.is_mixed or self.is_unheard)
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether its prices may have changed unheard: their channels were lost, and none came since.
+
+        Where no price ever came, the same of its health.
+        """
+        watch = self._watches.get("price") or self._watches.get("health")
+        return watch is not None and not watch.is_heard
 
     def age_s(self, now_ns: int) -> float:
         """Seconds since anything came from this market."""
         return max(0, now_ns - self.last_ns) / NS_PER_S
 
-    def receive(self, kind: str, record: Record, now_ns: int) -> bool:
-        """Take one record; False for one that came before by another channel."""
-        watch = self._watches.setdefault(kind, SeqWatch())
-        self.last_ns = now_ns
-        if not watch.receive(record.seq, record.ts_pub):
+    def receive(self, channel: str, record: Record, now_ns: int) -> bool:
+        """Take one record; False, and no sign of life, for one that came before by another channel."""
+        watch = self._watches.setdefault(channel.partition(":")[0], SeqWatch())
+        if not watch.receive(channel, record.seq, record.ts_pub, now_ns):
             return False
+        self.last_ns, self.is_silent = now_ns, False
         self.records += 1
         self.is_mixed = any(watch.is_mixed for watch in self._watches.values())
         self.inst_id, self.environment = record.inst_id, record.environment
@@ -164,6 +229,11 @@ class MarketView:
             if self.verdict is None or record.verdict == STALE:
                 self.verdict, self.reason = record.verdict, record.reason
         return True
+
+    def receive_lost(self, channels: Collection[str] | None) -> None:
+        """Note that channels, or all of them, are no longer listened to."""
+        for watch in self._watches.values():
+            watch.receive_lost(channels)
 
 
 class MonitorModel:
@@ -184,9 +254,8 @@ class MonitorModel:
         if self.is_silent:
             self.is_silent = False
             self._notices.append(Notice(None, "records arrive again"))
-        kind = channel.partition(":")[0]
         try:
-            record = _DECODERS[kind].decode(text)
+            record = _DECODERS[channel.partition(":")[0]].decode(text)
         except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as exc:
             self.bad += 1
             what = f"no kind of record: {exc}" if isinstance(exc, KeyError) else str(exc)
@@ -199,18 +268,23 @@ class MonitorModel:
                 self.unshown += 1
                 return record
             view = self.markets[name] = MarketView(name)
-        if view.is_silent:
-            view.is_silent = False
-            self._notices.append(Notice(name, "the feed is back"))
-        was_mixed = view.is_mixed
-        if not view.receive(kind, record, now_ns):
+        was_silent, was_mixed = view.is_silent, view.is_mixed
+        if not view.receive(channel, record, now_ns):
             return None
+        if was_silent:
+            self._notices.append(Notice(name, "the feed is back"))
         if view.is_mixed and not was_mixed:
             self._notices.append(
                 Notice(name, "more than one feed publishes it, and their prices mix: stop one")
             )
         self.records += 1
         return record
+
+    def receive_lost(self, channels: Collection[str]) -> None:
+        """Note that channels are no longer listened to; with a pattern all are: they are on one server."""
+        has_pattern = any(character in name for name in channels for character in "*?[")
+        for view in self.markets.values():
+            view.receive_lost(None if has_pattern else channels)
 
     def receive_time(self, now_ns: int) -> None:
         """Notice silence; call it a few times a second."""

@@ -66,7 +66,7 @@ class MonitorSubscriber:
             "trade": self.trade_handler,
         }
         self.notices: deque[str] = deque(maxlen=NOTICES_SHOWN)
-        self._subscription = Subscription(self.channels, settings, self._receive, self._notice)
+        self._subscription = Subscription(self.channels, settings, self._receive, self._lose, self._notice)
         self._states: dict[str, str] = {}
         self._stream: TextIO | None = None
         self._out: LineWriter | None = None
@@ -174,6 +174,9 @@ class MonitorSubscriber:
                 log.warning("%d lines dropped: the reader of standard output was too slow", out.dropped)
         if out.error:
             raise DquantError(out.error)
+
+    def _lose(self, channels: tuple[str, ...]) -> None:
+        self.model.receive_lost(channels)
 
     def _receive(self, channel: str, text: bytes) -> None:
         record = self.model.receive(channel, text, now_ns())

@@ -56,6 +56,8 @@ def verdict(view: MarketView, now_ns: int) -> Text:
     """Return the verdict with its reason, or since when nothing came."""
     if view.is_silent:
         return Text(f"SILENT for {view.age_s(now_ns):.0f} s", style="bold red")
+    if view.is_unheard:
+        return Text("UNHEARD: no price since Redis was lost", style="bold red")
     if view.is_mixed:
         return Text("MIXED: more than one feed", style="bold red")
     if view.verdict is None:

@@ -1,7 +1,8 @@
 """Keeps channels subscribed: on one server, or in a Redis Cluster on the owner of each channel.
 
-Channel names or patterns in, messages out by a callback. Subscribes over redis-py, and again with back-off
-after a server went; a connection on which not even a PING is answered is given up and made anew.
+Channel names or patterns in; messages, and which channels were lost, out by callbacks. Subscribes over
+redis-py, and again with back-off after a server went; a connection on which not even a PING is answered is
+given up and made anew.
 
 In a cluster feeds publish by SPUBLISH: a message stays on the node that owns the slot of its channel, so each
 such node has a connection here, of its own life. When a node goes or a slot moves, the owners of its
@@ -39,6 +40,13 @@ _CONFIRMED = frozenset({"subscribe", "psubscribe", "ssubscribe"})
 _MESSAGES = frozenset({"message", "pmessage", "smessage"})
 
 
+@dataclasses.dataclass(slots=True)
+class _Life:
+    """What became of one connection."""
+
+    messages: int = 0
+
+
 class _SlotMoved(Exception):
     """The node says that the slot of one of our channels is another's now."""
 
@@ -54,6 +62,7 @@ class Subscription:
         channels: Names or glob patterns.
         settings: Where Redis is.
         on_message: Takes a channel's name and the bytes that came on it.
+        on_lost: Takes the channels of a connection that ended.
         on_notice: Takes one line for people: what was lost, what came back.
 
     Raises:
@@ -66,6 +75,7 @@ class Subscription:
         channels: Sequence[str],
         settings: RedisSettings,
         on_message: Callable[[str, bytes], None],
+        on_lost: Callable[[tuple[str, ...]], None],
         on_notice: Callable[[str], None],
     ) -> None:
         check_channels(channels, settings)
@@ -75,9 +85,9 @@ class Subscription:
         self._settings = settings
         self._known = settings  # with the nodes of a cluster that were seen
         self._on_message = on_message
+        self._on_lost = on_lost
         self._on_notice = on_notice
         self._unheard = set(self.channels)
-        self._messages = 0
 
     @property
     def is_subscribed(self) -> bool:
@@ -94,19 +104,19 @@ class Subscription:
         """Keep ``channels`` subscribed; of those that other nodes own, further tasks take care."""
         attempt = 0
         while True:
-            settings, messages_before = self._settings, self._messages
+            settings, life = self._settings, _Life()
             try:
                 if settings.cluster:
                     (settings, channels), *others = await self._owners(channels)
                     for _, theirs in others:
                         group.create_task(self._keep(group, theirs))
-                await self._converse(settings, channels)
+                await self._converse(settings, channels, life)
             except _SlotMoved:
                 self._on_notice(f"{' '.join(channels)}: moved to another node than {settings.address}")
             except LINK_ERRORS as exc:
                 if attempt == 0 or self._unheard.isdisjoint(channels):
                     self._on_notice(f"{explain(exc, settings)}; trying again")
-            attempt = 0 if self._messages > messages_before else attempt + 1
+            attempt = 0 if life.messages else attempt + 1
             self._unheard.update(channels)
             self.status = f"no connection to {self._settings.address}"
             await asyncio.sleep(full_jitter(attempt, BACKOFF_BASE_S, BACKOFF_CEILING_S))
@@ -132,7 +142,7 @@ class Subscription:
             for (host, port), names in owned.items()
         ]
 
-    async def _converse(self, settings: RedisSettings, channels: tuple[str, ...]) -> None:
+    async def _converse(self, settings: RedisSettings, channels: tuple[str, ...], life: _Life) -> None:
         """Subscribe, and take messages until the connection fails."""
         loop = asyncio.get_running_loop()
         client = create_client(settings)
@@ -158,8 +168,9 @@ class Subscription:
                 async for message in pubsub.listen():
                     message_at = loop.time()
                     deadline.reschedule(message_at + DEAD_AFTER_S)
-                    self._receive(message)
+                    self._receive(message, life)
         finally:
+            self._on_lost(channels)  # before anything that takes time
             if pinging is not None:
                 pinging.cancel()
                 await asyncio.wait({pinging})
@@ -180,10 +191,10 @@ class Subscription:
         if patterns:
             await pubsub.psubscribe(*patterns)
 
-    def _receive(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any], life: _Life) -> None:
         kind = message["type"]
         if kind in _MESSAGES:
-            self._messages += 1
+            life.messages += 1
             self._on_message(message["channel"].decode(errors="replace"), message["data"])
         elif kind in _CONFIRMED and self._unheard:
             self._unheard.discard(message["channel"].decode(errors="replace"))

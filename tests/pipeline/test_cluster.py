@@ -5,14 +5,17 @@ import contextlib
 import io
 import json
 
+import msgspec
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 
 from dquant.errors import ConfigError
 from dquant.pipeline.monitor_subscriber import MonitorSubscriber
+from dquant.pipeline.monitor_view import verdict
 from dquant.pipeline.publisher import Publisher
 from dquant.pipeline.redis_link import RedisSettings
+from dquant.util import now_ns
 
 MARKETS = ("a", "b", "c", "d")  # their channels lie on all three nodes
 CHANNELS = tuple(f"price:{name}" for name in MARKETS)
@@ -133,6 +136,49 @@ async def test_the_loss_of_one_node_leaves_the_others_heard_and_heals(
         cluster[0].start()
         await eventually(lambda: monitor.is_subscribed and all(each.is_connected for each in heard.values()))
         assert monitor.subscriptions == 2
+
+
+async def test_a_price_whose_node_is_lost_is_not_live_while_heartbeats_go_on(
+    cluster, settings, records, eventually, caplog
+):
+    """They come over another node. The lost one is tried again with back-off, and said once it is lost."""
+    prices, heartbeats = owner_of(cluster, "price"), owner_of(cluster, "health:a")
+    assert prices is not heartbeats
+    for server in cluster:
+        async with Redis(port=server.port) as client:
+            await client.config_set("cluster-require-full-coverage", "no")
+
+    async def publish(server, channel, record, seq):
+        data = msgspec.json.encode(msgspec.structs.replace(record, seq=seq, ts_pub=now_ns()))
+        async with Redis(port=server.port) as client:
+            await client.execute_command("SPUBLISH", channel, data)
+
+    async with monitoring(settings, "price", "health:a") as monitor:
+        await eventually(lambda: monitor.is_subscribed)
+        await publish(prices, "price", records.live(5.0, market="a"), 1)
+        await publish(heartbeats, "health:a", records.health(market="a"), 1)
+        await eventually(lambda: monitor.model.records == 2)
+        view = monitor.model.markets["a"]
+        assert view.is_live
+
+        prices.kill()
+        await eventually(lambda: not view.is_live)
+        for seq in range(2, 42):
+            await publish(heartbeats, "health:a", records.health(market="a"), seq)
+            await asyncio.sleep(0.025)
+        await eventually(lambda: monitor.model.records == 42)
+        assert (view.is_live, view.is_silent) == (False, False)
+        assert "UNHEARD" in verdict(view, now_ns()).plain
+        assert caplog.text.count("trying again") <= 3
+
+        prices.start()
+        await eventually(lambda: monitor.is_subscribed)
+        await publish(heartbeats, "health:a", records.health(market="a"), 42)
+        await eventually(lambda: monitor.model.records == 43)
+        assert not view.is_live
+        await publish(prices, "price", records.live(6.0, market="a"), 2)
+        await eventually(lambda: view.is_live)
+        assert view.bid == 6.0
 
 
 @pytest.mark.parametrize("channel", ["price:*", "pr?ce", "price:[ab]"])

@@ -85,6 +85,93 @@ def test_a_feed_that_its_service_restarts_is_not_taken_for_two(model, records):
     assert model.notices_received() == []
 
 
+@pytest.mark.parametrize("channels", [("price",), ("price", "price:m")])
+def test_a_feed_that_starts_again_with_a_clock_behind_is_heard_at_once(model, records, channels):
+    """Another machine takes over; its clock is half a minute behind, its numbers begin at 1."""
+    for channel in channels:
+        model.receive(channel, text(records.live(5.0), seq=5000, ts_pub=NOW), NOW)
+    view = model.markets[records.market]
+    behind = NOW - 30 * NS_PER_S
+    stale = text(records.stale("connecting"), seq=1, ts_pub=behind)
+    got = [model.receive(channel, stale, NOW + NS_PER_S) for channel in channels]
+    assert (view.is_live, view.reason, view.runs) == (False, "connecting", 2)
+    assert [record is not None for record in got] == [True, False][: len(channels)]
+
+    for channel in channels:
+        model.receive(channel, text(records.live(6.0), seq=2, ts_pub=behind + 1), NOW + 2 * NS_PER_S)
+    assert (view.is_live, view.bid, view.runs, view.lost) == (True, 6.0, 2, 0)
+
+
+def test_a_channel_that_lags_behind_a_restart_tells_nothing_new(model, records):
+    """In a cluster each channel comes by a connection of its own."""
+    first = [text(records.live(float(seq)), seq=seq, ts_pub=NOW + seq) for seq in (1, 2, 3)]
+    second = [text(records.live(10.0 + seq), seq=seq, ts_pub=NOW + 10 + seq) for seq in (1, 2)]
+    for record in (*first, *second):
+        assert model.receive("price", record, NOW) is not None
+        if record is first[0]:
+            assert model.receive("price:m", record, NOW) is None
+    for record in (*first[1:], *second):
+        assert model.receive("price:m", record, NOW) is None
+
+    view = model.markets[records.market]
+    assert (view.bid, view.runs, view.lost, view.records) == (12.0, 2, 0, 5)
+
+
+def test_records_that_another_channel_brought_are_no_sign_of_life(model, records):
+    for seq in (1, 2):
+        model.receive("price", text(records.live(), seq=seq, ts_pub=NOW + seq), NOW)
+    model.receive_time(NOW + 3 * NS_PER_S)
+    model.notices_received()
+    for seq in (1, 2):
+        model.receive("price:m", text(records.live(), seq=seq, ts_pub=NOW + seq), NOW + 3 * NS_PER_S)
+
+    view = model.markets[records.market]
+    assert (view.is_silent, view.age_s(NOW + 3 * NS_PER_S)) == (True, 3.0)
+    assert [notice.market for notice in model.notices_received()] == [None]
+
+
+def test_prices_whose_channel_was_lost_are_not_live_before_the_next_one(model, records):
+    """Heartbeats over another node prove nothing about them."""
+    for market in ("a", "b"):
+        model.receive("price", text(records.live(market=market), seq=1, ts_pub=NOW), NOW)
+        model.receive("health", text(records.health(market=market), seq=1, ts_pub=NOW), NOW)
+    model.receive_lost(("price",))
+    for market in ("a", "b"):
+        model.receive("health", text(records.health(market=market), seq=2, ts_pub=NOW + 1), NOW)
+    assert [view.is_live for view in model.markets.values()] == [False, False]
+
+    model.receive("price", text(records.live(market="a"), seq=4, ts_pub=NOW + 2), NOW)
+    assert [view.is_live for view in model.markets.values()] == [True, False]
+    assert model.markets["a"].lost == 2
+
+
+def test_a_second_channel_keeps_a_price_live_when_the_first_is_lost(model, records):
+    for channel in ("price", "price:a"):
+        model.receive(channel, text(records.live(market="a"), seq=1, ts_pub=NOW), NOW)
+    model.receive_lost(("price",))
+    assert model.markets["a"].is_live
+
+    model.receive_lost(("price:a",))
+    assert not model.markets["a"].is_live
+
+
+def test_a_feed_that_started_again_unheard_is_heard_whatever_its_clock_says(model, records):
+    for channel in ("price", "price:a"):
+        model.receive(channel, text(records.live(market="a"), seq=5000, ts_pub=NOW), NOW)
+    model.receive_lost(("price", "price:a"))
+    model.receive("price:a", text(records.live(7.0, market="a"), seq=40, ts_pub=NOW - NS_PER_S), NOW)
+
+    view = model.markets["a"]
+    assert (view.is_live, view.bid, view.runs) == (True, 7.0, 2)
+
+
+def test_a_lost_pattern_is_the_loss_of_all(model, records):
+    model.receive("price:a", text(records.live(market="a"), seq=1, ts_pub=NOW), NOW)
+    model.receive_lost(("price*", "health"))
+
+    assert not model.markets["a"].is_live
+
+
 def test_the_same_record_by_a_second_channel_counts_once(model, records):
     record = text(records.live(), seq=1, ts_pub=NOW)
 
@@ -184,7 +271,7 @@ def test_lost_is_exactly_what_lies_between_the_first_and_the_last_seen(arrives):
     watch = SeqWatch()
     seen = [seq for seq, comes in enumerate(arrives, 1) if comes]
     for seq in seen:
-        assert watch.receive(seq, NOW + seq)
+        assert watch.receive("price", seq, NOW + seq, NOW + seq)
 
     assert watch.lost == (seen[-1] - seen[0] + 1 - len(seen) if seen else 0)
 
