@@ -40,7 +40,8 @@ class MonitorSubscriber:
     """Listens to channels and shows what comes.
 
     ``methods`` names the handler of each kind of record, and may be given others; a handler returns the plain
-    line for its record, or None for none.
+    line for its record, or None for none. What a handler raises is logged, counted in ``faults``, and ends
+    nothing.
 
     Args:
         channels: Names (``price``, ``price:<market>``, ``health`` …) or glob patterns; in a Redis Cluster
@@ -84,6 +85,11 @@ class MonitorSubscriber:
     def subscriptions(self) -> int:
         """How often all channels came to be subscribed."""
         return self._subscription.subscriptions
+
+    @property
+    def faults(self) -> int:
+        """Records whose handler raised an exception."""
+        return self._subscription.faults
 
     # Handlers: one plain line for what a person at a pipe wants to see.
 
@@ -180,8 +186,13 @@ class MonitorSubscriber:
 
     def _receive(self, channel: str, text: bytes) -> None:
         record = self.model.receive(channel, text, now_ns())
-        if record is not None:
+        if record is None:
+            return
+        try:
             self._show(channel, record, text)
+        finally:
+            if self._count is not None and self.model.records >= self._count:
+                self._done.set()
 
     def _show(self, channel: str, record: Record, text: bytes) -> None:
         if self._as_json:
@@ -191,8 +202,6 @@ class MonitorSubscriber:
             line = self.methods[channel.partition(":")[0]](record)
             if line is not None:
                 self._write(line)
-        if self._count is not None and self.model.records >= self._count:
-            self._done.set()
 
     def _write(self, line: str) -> None:
         if self._done.is_set():
@@ -200,8 +209,11 @@ class MonitorSubscriber:
         if self._out is not None:
             self._out.write(line.encode())
         elif self._stream is not None:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except BrokenPipeError:
+                self._done.set()  # the reader has seen enough: an ordinary end
 
     def _notice(self, what: str) -> None:
         log.warning("%s", what)

@@ -14,6 +14,8 @@ Units: seconds.
 import asyncio
 import contextlib
 import dataclasses
+import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +37,9 @@ BACKOFF_BASE_S, BACKOFF_CEILING_S = 0.05, 1.0
 PING_AFTER_S = 2.0
 DEAD_AFTER_S = 4.0
 PING_STEP_S = 0.25
+SAME_FAULT_S = 60.0  # between two tracebacks of what takes the messages
+
+log = logging.getLogger(__name__)
 
 _CONFIRMED = frozenset({"subscribe", "psubscribe", "ssubscribe"})
 _MESSAGES = frozenset({"message", "pmessage", "smessage"})
@@ -57,11 +62,13 @@ class Subscription:
     Attributes:
         subscriptions: How often all channels came to be subscribed.
         status: What is so now, in one line for people.
+        faults: Messages whose taker raised an exception.
 
     Args:
         channels: Names or glob patterns.
         settings: Where Redis is.
-        on_message: Takes a channel's name and the bytes that came on it.
+        on_message: Takes a channel's name and the bytes that came on it. What it raises is logged and
+            counted, and harms no connection.
         on_lost: Takes the channels of a connection that ended.
         on_notice: Takes one line for people: what was lost, what came back.
 
@@ -81,6 +88,7 @@ class Subscription:
         check_channels(channels, settings)
         self.channels = tuple(dict.fromkeys(channels))
         self.subscriptions = 0
+        self.faults = 0
         self.status = "connecting"
         self._settings = settings
         self._known = settings  # with the nodes of a cluster that were seen
@@ -88,6 +96,7 @@ class Subscription:
         self._on_lost = on_lost
         self._on_notice = on_notice
         self._unheard = set(self.channels)
+        self._fault_at = -math.inf
 
     @property
     def is_subscribed(self) -> bool:
@@ -195,7 +204,7 @@ class Subscription:
         kind = message["type"]
         if kind in _MESSAGES:
             life.messages += 1
-            self._on_message(message["channel"].decode(errors="replace"), message["data"])
+            self._pass_on(message["channel"].decode(errors="replace"), message["data"])
         elif kind in _CONFIRMED and self._unheard:
             self._unheard.discard(message["channel"].decode(errors="replace"))
             if self.is_subscribed:
@@ -206,6 +215,17 @@ class Subscription:
         elif kind == "sunsubscribe":
             # Nobody here asks for it.
             raise _SlotMoved
+
+    def _pass_on(self, channel: str, data: bytes) -> None:
+        """Give a message to its taker, whose faults are no fault of the connection."""
+        try:
+            self._on_message(channel, data)
+        except Exception:
+            self.faults += 1
+            now = asyncio.get_running_loop().time()
+            if now - self._fault_at >= SAME_FAULT_S:
+                self._fault_at = now
+                log.exception("no handling of a message on %s (%d so far)", channel[:80], self.faults)
 
 
 def check_channels(channels: Sequence[str], settings: RedisSettings) -> None:

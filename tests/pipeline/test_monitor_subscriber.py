@@ -101,6 +101,44 @@ async def test_it_ends_by_itself_after_its_duration_even_without_a_server(unused
     assert time.monotonic() - started < 3.0
 
 
+async def test_a_stream_whose_reader_left_is_an_ordinary_end(server, publisher, records, eventually, caplog):
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w")
+    monitor = MonitorSubscriber(["price"], server.settings)
+    task = asyncio.create_task(monitor.run(stream=stream))
+    await eventually(lambda: monitor.is_subscribed and publisher.is_connected)
+    os.close(reading)
+    publisher.publish_price(records.live())
+    await asyncio.wait_for(task, 5)
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
+
+    assert (monitor.subscriptions, monitor.faults) == (1, 0)
+    assert "Redis" not in caplog.text
+
+
+async def test_a_handler_that_fails_is_no_fault_of_redis(server, publisher, records, eventually, caplog):
+    """Even where it raises what a lost connection would raise."""
+    monitor = MonitorSubscriber(["price"], server.settings)
+    seen = []
+
+    def fail(price):
+        seen.append(price.bid)
+        raise ConnectionResetError("the database of somebody")
+
+    monitor.methods["price"] = fail
+    task = asyncio.create_task(monitor.run(count=3, stream=io.StringIO()))
+    await eventually(lambda: monitor.is_subscribed and publisher.is_connected)
+    for number in range(3):
+        publisher.publish_price(records.live(float(number)))
+        await eventually(lambda: monitor.faults == len(seen) > number)  # noqa: B023 - waited for at once
+    await asyncio.wait_for(task, 5)
+
+    assert (seen, monitor.faults, monitor.subscriptions) == ([0.0, 1.0, 2.0], 3, 1)
+    assert caplog.text.count("Traceback") == 1, "once a minute"
+    assert "Redis" not in caplog.text
+
+
 async def test_a_pattern_brings_each_record_once(server, publisher, records, eventually):
     stream = io.StringIO()
     async with monitoring(server.settings, "price*", as_json=True, stream=stream) as monitor:
