@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from dquant.simulator.contract import Contract, Payoff, rounded_up
 from dquant.simulator.exchange_events import BalanceView, Fill, PositionView
-from dquant.simulator.orders import ASK, BID, Key, Kind, Order, OrderView, PosSide
+from dquant.simulator.orders import ASK, BID, Kind, Order, OrderView, PositionKey, PosSide
 from dquant.simulator.positions import Position
 
 FINISHED_LIMIT = (
@@ -70,14 +70,14 @@ class Account:
         self.name, self.owner, self.mode = name, owner, mode
         self.cash: dict[str, int] = {}
         self.cash_ns: dict[str, int] = {}
-        self.positions: dict[Key, Position] = {}
+        self.positions: dict[PositionKey, Position] = {}
         self.leverages: dict[str, Decimal] = {}
         self.orders: dict[int, Order] = {}  # open ones, oldest first
         self.by_client_id: dict[str, int] = {}  # of open orders
         self.finished: dict[int, OrderView] = {}  # by order id, in the order they ended
         self.newest: dict[str, int] = {}  # client id -> the last order that had it
         self.fills: deque[Fill] = deque(maxlen=FINISHED_LIMIT)
-        self.sums: dict[Key, OpenSums] = {}
+        self.sums: dict[PositionKey, OpenSums] = {}
         self._held: dict[int, tuple[int, int]] = {}  # what an open order has added to the sums
 
     # Orders
@@ -148,7 +148,7 @@ class Account:
         asked = order.request
         return asked.reduce_only or closing_side(asked.pos_side) == asked.side
 
-    def closable(self, key: Key, side: int) -> int:
+    def closable(self, key: PositionKey, side: int) -> int:
         """Return how many lots an order of this side could close."""
         position = self.positions.get(key)
         if position is None or position.lots == 0 or (position.lots > 0) == (side == BID):
@@ -202,7 +202,19 @@ class Account:
         low_over, low_under = contract.initial_rate.as_integer_ratio()
         return max(rounded_up(value * under, over), rounded_up(value * low_over, low_under))
 
-    def order_margin(self, contract: Contract, key: Key, lots: list[int], value: list[int]) -> int:
+    def missing_margin(self, key: PositionKey, mark: Mark) -> int:
+        """Return what an isolated position lacks for its maintenance margin; below zero where none is open.
+
+        From 0 on it is liquidated.
+        """
+        position = self.positions.get(key)
+        if position is None or not position.lots:
+            return -1
+        price = mark(key[0])
+        needed = maintenance_margin(position.contract, abs(position.mark_value(price)))
+        return needed - position.margin - position.unrealised(price)
+
+    def order_margin(self, contract: Contract, key: PositionKey, lots: list[int], value: list[int]) -> int:
         """Return the margin of open orders of one position: of the side that needs more.
 
         BitMEX section 6.3: value times (1/leverage + two taker fees), rounded up.

@@ -208,7 +208,7 @@ class BitmexAccount:
             elif isinstance(event, PositionChanged):
                 symbols[event.position.symbol] = None
             elif isinstance(event, LeverageChanged):
-                symbols[event.group] = None
+                symbols[event.symbol] = None
             elif isinstance(event, BalanceChanged):
                 coins[event.balance.coin] = None
                 if event.reason is Reason.LIQUIDATION and not event.symbol:

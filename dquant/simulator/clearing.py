@@ -208,9 +208,20 @@ class Clearing:
         self._pay(account, coin, amount)
         self._say_balance(account, coin, amount, Reason.TRANSFER)
 
-    def cover(self, account: Account, coin: str, least: int = 0) -> None:
-        """Let the house make good what a liquidated account owes: up to this much cash."""
-        owed = least - account.cash.get(coin, 0)
+    def cover_isolated(self, account: Account, coin: str, margin: int, result: int) -> None:
+        """Let the house make good what the end of an isolated position has cost beyond its margin."""
+        self._cover(account, coin, -result - margin)
+
+    def cover_cross(self, account: Account, coin: str) -> None:
+        """Let the house make good what an account owes that has no cross position in a coin any more.
+
+        The margin of isolated ones pays for no others.
+        """
+        found = account.margins(coin, self.contracts, self.mark)
+        if not found.maintenance:
+            self._cover(account, coin, -found.equity)
+
+    def _cover(self, account: Account, coin: str, owed: int) -> None:
         if owed > 0:
             self._pay(account, coin, owed)
             self._pay(self.house, coin, -owed)
@@ -276,7 +287,7 @@ class Clearing:
             lots = position.lots
             side, size = (1 if lots > 0 else 0), abs(lots)
             value = contract.value(size, price)
-            fee = contract.fee(value, contract.delivery_fee)
+            fee, margin = contract.fee(value, contract.delivery_fee), position.margin
             realised = position.fill(-lots, price, self.now_ns)
             position.fees += fee
             position.margin = 0
@@ -324,6 +335,10 @@ class Clearing:
             )
             self._say_position(account, position, Reason.DELIVERY)
             self._say_balance(account, contract.settle, realised - fee, Reason.DELIVERY, symbol)
+            if position.is_isolated:
+                self.cover_isolated(account, contract.settle, margin, realised - fee)
+            else:
+                self.cover_cross(account, contract.settle)
 
     # Inside
 

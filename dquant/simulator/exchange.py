@@ -16,10 +16,12 @@ Verbs of a client; each raises ``Refused(why, **facts)`` where it is not granted
     place(account, OrderRequest) -> Placed              # .order after all it did at once; .answer: faults
     amend(account, order_id, lots=, tick=, trigger_tick=, client_id=, note=, request_id=) -> OrderView
     cancel(account, order_id, reason=Reason.USER) -> OrderView
+    cancel_later(account, order_id, delay_ns)           # unless it has ended by then
     cancel_all(account, symbol=None, side=None, tag=None, reason=Reason.USER) -> list[OrderView]
     close_position(account, symbol, pos_side=NET, tick=None, client_id="", note=None) -> Placed
     set_dead_man(account, timeout_ns, tag="") -> int    # when it fires; 0: it is off (timeout_ns 0)
     set_leverage(account, symbol, Decimal, pos_side=NET) ; set_mode(account, PositionMode)
+    isolate(account, symbol, is_isolated=, leverage=) ; move_margin(account, symbol, amount)   (minor units)
     transfer(account, coin, Decimal)
 
 Reading; orders and fills done with are kept up to a bound (``accounts.FINISHED_LIMIT``), oldest first::
@@ -30,6 +32,10 @@ Reading; orders and fills done with are kept up to a bound (``accounts.FINISHED_
     position(account, symbol, pos_side=NET) -> PositionView | None ; positions(account)    (flat ones too)
     leverage(account, symbol) ; mode(account) ; mark(symbol) ; index(symbol) ; last(symbol)
     dead_man(account, tag="") -> int ; max_lots(account, symbol, side, tick, pos_side=NET) -> int
+    is_asleep(account, link, contingency) -> bool       # whether an order would wait for another one
+    trading(symbol) -> TradingMode ; delivered_at(symbol) -> Decimal | None
+    symbols() ; contract(symbol) ; accounts() ; open_lots(account, symbol) ; open_counts(account, symbol)
+    lots_before(account, order_id) -> int               # to be filled before it at its price
     take_events() -> list[Event]                        # since the last call, in order; see below
     ledger                                              # ``ledger.Ledger``: the newest 100,000 rows
 
@@ -65,7 +71,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from dquant.constants import NS_PER_MS, NS_PER_S
-from dquant.simulator.accounts import Account, PositionMode, leverage_group, maintenance_margin
+from dquant.simulator.accounts import Account, PositionMode, leverage_group
 from dquant.simulator.clearing import Clearing
 from dquant.simulator.contract import Contract, Payoff
 from dquant.simulator.exchange_events import DeadManFired, Event, LeverageChanged, RequestRefused
@@ -431,15 +437,17 @@ class Exchange(ExchangeReader):
                 value = abs(position.cost)
                 position.margin = holder.initial_margin(contract, value, pos_side, is_isolated=True)
             free = self._margins_free(holder, contract.settle)
-            if free < 0 and leverage < (before or contract.default_leverage):
+            own = symbol, pos_side, True
+            missing = holder.missing_margin(own, self._clearing.mark) if is_isolated else -1
+            if missing >= 0 or (free < 0 and leverage < (before or contract.default_leverage)):
                 if before is None:
                     del holder.leverages[group]
                 else:
                     holder.leverages[group] = before
                 if position is not None:
                     position.margin = margin
-                raise Refused(Why.MARGIN, coin=contract.settle, needed=-free, available=0)
-        self._clearing.emit(LeverageChanged, account, group=group, leverage=leverage)
+                raise Refused(Why.MARGIN, coin=contract.settle, needed=max(-free, missing), available=0)
+        self._clearing.emit(LeverageChanged, account, symbol=symbol, group=group, leverage=leverage)
 
     def isolate(self, account: str, symbol: str, *, is_isolated: bool, leverage: Decimal) -> None:
         """Give a net position margin of its own, or let it share the account's; its orders go with it.
@@ -461,12 +469,14 @@ class Exchange(ExchangeReader):
             old = holder.leverage(contract, is_isolated=had_own)
             holder.isolate(contract, is_isolated=is_isolated, leverage=leverage)
             free = self._margins_free(holder, contract.settle)
-            if free < min(0, before):
+            missing = holder.missing_margin((symbol, PosSide.NET, True), self._clearing.mark)
+            if missing >= 0 or free < min(0, before):
                 holder.isolate(contract, is_isolated=had_own, leverage=old)
                 if position is not None:
                     position.margin = margin
-                raise Refused(Why.MARGIN, coin=contract.settle, needed=-free, available=0)
-        self._clearing.emit(LeverageChanged, account, group=contract.group, leverage=leverage)
+                raise Refused(Why.MARGIN, coin=contract.settle, needed=max(-free, missing), available=0)
+        group = leverage_group(contract, PosSide.NET, is_isolated=is_isolated)
+        self._clearing.emit(LeverageChanged, account, symbol=symbol, group=group, leverage=leverage)
 
     def move_margin(self, account: str, symbol: str, amount: int) -> None:
         """Put so much (minor units) more aside for an isolated net position, or less where below zero.
@@ -482,7 +492,8 @@ class Exchange(ExchangeReader):
                 raise Refused(Why.NO_POSITION, symbol=symbol)
             needed = holder.initial_margin(contract, abs(position.cost), is_isolated=True)
             free = self._margins_free(holder, contract.settle)
-            if position.margin + amount < needed or amount > free:
+            left = position.margin + min(0, position.unrealised(self._clearing.mark(symbol))) + amount
+            if (amount < 0 and left < needed) or amount > free:
                 raise Refused(Why.MARGIN, coin=contract.settle, needed=abs(amount), available=max(0, free))
             position.margin += amount
 
@@ -596,12 +607,9 @@ class Exchange(ExchangeReader):
                 found = account.margins(coin, clearing.contracts, clearing.mark)
                 if found.maintenance and found.equity <= found.maintenance:
                     self._desk.liquidate(account, coin)
-            for key, position in list(account.positions.items()):
-                if position.is_isolated and position.lots:
-                    price = clearing.mark(key[0])
-                    equity = position.margin + position.unrealised(price)
-                    if equity <= maintenance_margin(position.contract, abs(position.mark_value(price))):
-                        self._desk.liquidate_isolated(account, key)
+            for key in [key for key in account.positions if key[2]]:
+                if account.missing_margin(key, clearing.mark) >= 0:
+                    self._desk.liquidate_isolated(account, key)
 
     def _check_trading(self, account: Account, request: OrderRequest) -> None:
         mode = self.trading(request.symbol)

@@ -185,8 +185,9 @@ class MarginCalled(Event, frozen=True, kw_only=True, tag="margin_called"):
 
 
 class LeverageChanged(Event, frozen=True, kw_only=True, tag="leverage_changed"):
-    """Another leverage holds for a group of instruments."""
+    """Another leverage holds for a group of instruments or an isolated position (``leverage_group``)."""
 
+    symbol: str  # it was asked for by this one
     group: str
     leverage: Decimal
 

@@ -29,11 +29,11 @@ from dquant.simulator.orders import (
     ASK,
     BID,
     Contingency,
-    Key,
     Kind,
     Order,
     OrderRequest,
     OrderView,
+    PositionKey,
     PosSide,
     Reason,
     Refused,
@@ -258,9 +258,9 @@ class OrderDesk:
         for key, position in list(account.positions.items()):
             if position.lots and position.contract.settle == coin and not position.is_isolated:
                 self._close(account, key, position.lots)
-        clearing.cover(account, coin)
+        clearing.cover_cross(account, coin)
 
-    def liquidate_isolated(self, account: Account, key: Key) -> None:
+    def liquidate_isolated(self, account: Account, key: PositionKey) -> None:
         """Cancel the orders of an isolated position and close it; it loses no more than its margin."""
         clearing, position = self._clearing, account.positions[key]
         contract, coin = position.contract, position.contract.settle
@@ -275,10 +275,9 @@ class OrderDesk:
         for order in list(account.orders.values()):
             if order.key == key:
                 self._cancel_for_liquidation(order)
-        least = account.cash[coin] - position.margin
-        if position.lots:
-            self._close(account, key, position.lots)
-        clearing.cover(account, coin, least)
+        margin = position.margin
+        order = self._close(account, key, position.lots)
+        clearing.cover_isolated(account, coin, margin, order.realised - order.fee)
 
     def next_order(self, account: Account, request: OrderRequest) -> Order:
         """Return an order of the house that delivers a position; it is open until it is filled."""
@@ -415,7 +414,7 @@ class OrderDesk:
             return
         self.enter(order, [])
 
-    def _close(self, account: Account, key: Key, lots: int) -> None:
+    def _close(self, account: Account, key: PositionKey, lots: int) -> Order:
         symbol, pos_side, is_isolated = key
         request = OrderRequest(
             symbol,
@@ -433,6 +432,7 @@ class OrderDesk:
         if order.is_open:
             self._clearing.book_at(order, self._clearing.mark(symbol), order.left)
             self._forget(order)
+        return order
 
 
 def _expiry_key(order: Order) -> TimerKey:

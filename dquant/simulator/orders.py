@@ -53,7 +53,7 @@ class Contingency(StrEnum):
     OTO = "oto"  # one triggers the others
 
 
-Key = tuple[str, "PosSide", bool]  # which position of an account: instrument, side, whether it is isolated
+PositionKey = tuple[str, "PosSide", bool]  # of one account: instrument, side, whether it is isolated
 
 
 class PosSide(StrEnum):
@@ -166,7 +166,7 @@ class OrderRequest:
     note: Mapping[str, object] | None = None  # the venue's own facts, handed back in every view
 
     @property
-    def key(self) -> Key:
+    def key(self) -> PositionKey:
         """Which position of the account it moves."""
         return self.symbol, self.pos_side, self.is_isolated
 
@@ -287,7 +287,7 @@ class Order:
         return self.state is State.WAITING
 
     @property
-    def key(self) -> Key:
+    def key(self) -> PositionKey:
         """Which position of the account it moves."""
         return self.request.key
 

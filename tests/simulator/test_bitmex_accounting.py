@@ -112,8 +112,11 @@ def act(bench, rng, account):
         case 3:
             body = {"symbol": symbol, "execInst": "Close"}
         case 4:
-            asked = {"symbol": symbol, "leverage": rng.choice((0, 3, 25))}
-            assert bench.ask("POST", "/position/leverage", asked, account=account)[0] in (200, 400)
+            asked = {"symbol": symbol, "leverage": rng.choice((0, 3, 25, 100))}
+            status, row = bench.ask("POST", "/position/leverage", asked, account=account)
+            assert status in (200, 400)
+            if status == 200 and row["currentQty"] and not row["crossMargin"]:  # no loss is left to the house
+                assert row["posMargin"] + row["unrealisedPnl"] > row["posMaint"]
             return
         case 5:
             rows = bench.ask("GET", "/order", query='filter={"open":true}', account=account)[1]
@@ -125,6 +128,8 @@ def act(bench, rng, account):
                 }
                 bench.ask("PUT", "/order", ask_for, account=account)
             return
+        case 6:
+            bench.flow.coins["BTC"].price *= rng.choice((0.97, 1.03))  # enough to use up the margin of some
     assert bench.ask("POST", "/order", body, account=account)[0] in (200, 400)
 
 

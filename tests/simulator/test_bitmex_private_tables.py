@@ -711,6 +711,40 @@ def test_an_isolated_position_loses_no_more_than_its_margin_and_executions_say_s
     assert (history[0]["execType"], history[0]["execComm"] < 0) == ("Bankruptcy", True)
 
 
+def test_a_delivery_that_costs_more_than_the_margin_is_made_good_and_executions_say_so(bitmex):
+    bitmex.ask("POST", "/position/leverage", {"symbol": "XBTU26", "leverage": 100})
+    bitmex.place(symbol="XBTU26", orderQty=10_000)
+    (position,) = bitmex.venue.exchange._clearing.accounts["100001"].positions.values()
+    margin = position.margin
+    bitmex.venue.exchange.deliver("XBTU26", Decimal(60_000))
+    bitmex.run(10)
+    paid, settled = bitmex.ask("GET", "/execution/tradeHistory", query="reverse=true&count=2")[1]
+    assert [(row["symbol"], row["execType"]) for row in (settled, paid)] == [
+        ("XBTU26", "Settlement"),
+        ("XBTU26", "Bankruptcy"),
+    ]
+    assert sum(row.get("realisedPnl", 0) - row["execComm"] for row in (settled, paid)) == -margin
+    identities(bitmex)
+
+
+def test_a_loss_is_not_left_to_the_house_by_less_margin(bitmex):
+    """A long that has lost a tenth cannot go on with a hundredth of margin, nor take out what it has."""
+    bitmex.place(orderQty=100_000)
+    bitmex.flow.coins["BTC"].price *= 0.9
+    asked = {"symbol": "XBTUSD", "leverage": 100}
+    assert "insufficient" in bitmex.refused("POST", "/position/leverage", asked)
+    assert bitmex.ask("GET", "/position")[1][0]["crossMargin"] is True
+    row = bitmex.ask("POST", "/position/leverage", asked | {"leverage": 5})[1]
+    assert row["posMargin"] + row["unrealisedPnl"] > row["posMaint"]
+    taken = {"symbol": "XBTUSD", "amount": -100}
+    assert "insufficient" in bitmex.refused("POST", "/position/transferMargin", taken)
+    assert bitmex.ask("POST", "/position/transferMargin", taken | {"amount": 100})[0] == 200
+    bitmex.run(300)
+    kinds = {row["execType"] for row in bitmex.ask("GET", "/execution")[1]}
+    assert not kinds & {"Liquidation", "Bankruptcy"}
+    identities(bitmex)
+
+
 def test_a_position_changes_between_cross_and_isolated_with_its_orders(bitmex):
     bitmex.place(orderQty=10_000)
     bitmex.place(orderQty=1_000, price=80_000)

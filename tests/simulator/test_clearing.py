@@ -40,7 +40,7 @@ def test_a_transfer_is_a_deposit_and_a_debt_is_the_houses():
     house.transfer(account, "BTC", 500)
     account.cash["BTC"] -= 800
     house.house.cash["BTC"] = 800
-    house.cover(account, "BTC")
+    house.cover_cross(account, "BTC")
     assert (account.cash["BTC"], house.house.cash["BTC"], house.deposits["BTC"]) == (0, 500, 500)
     reasons = [event.reason for event in house.take_events()]
     assert reasons == [Reason.TRANSFER, Reason.LIQUIDATION]

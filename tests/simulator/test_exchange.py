@@ -701,6 +701,92 @@ def test_an_isolated_position_falls_alone_and_costs_no_more_than_its_margin(benc
     bench.check_conservation()
 
 
+def test_a_leverage_leaves_no_loss_to_the_house(bench):
+    """A position that has lost a tenth does not get by with a hundredth of margin; a fifth will do."""
+    exchange = bench.exchange
+    exchange.set_leverage("a", "PERP", D(2), is_isolated=True)
+    bench.buy(1000, is_isolated=True)
+    bench.flow.coins["BTC"].price *= 0.9
+    before = exchange.position("a", "PERP", is_isolated=True)
+    with refused(Why.MARGIN):
+        exchange.set_leverage("a", "PERP", D(100), is_isolated=True)
+    assert exchange.position("a", "PERP", is_isolated=True) == before
+    exchange.set_leverage("a", "PERP", D(5), is_isolated=True)
+    assert not any(isinstance(event, MarginCalled) for event in bench.pass_time(S))
+
+
+def test_a_position_is_not_isolated_from_its_loss_nor_its_margin_taken_out(bench):
+    exchange = bench.exchange
+    bench.buy(1000)
+    bench.flow.coins["BTC"].price *= 0.9
+    before = exchange.position("a", "PERP"), exchange.balance("a", "BTC")
+    with refused(Why.MARGIN):
+        exchange.isolate("a", "PERP", is_isolated=True, leverage=D(100))
+    assert (exchange.position("a", "PERP"), exchange.balance("a", "BTC")) == before
+    bench.events()
+    exchange.isolate("a", "PERP", is_isolated=True, leverage=D(5))
+    (changed,) = bench.events()
+    assert (changed.symbol, changed.group, changed.leverage) == ("PERP", "isolated:PERP:net", 5)
+    with refused(Why.MARGIN):
+        exchange.move_margin("a", "PERP", -1)
+    fifth = exchange.position("a", "PERP", is_isolated=True).margin
+    exchange.move_margin("a", "PERP", fifth)
+    with refused(Why.MARGIN):
+        exchange.move_margin("a", "PERP", -fifth // 2)  # the loss is more than the other half
+    exchange.move_margin("a", "PERP", -fifth // 4)
+    assert not any(isinstance(event, MarginCalled) for event in bench.pass_time(S))
+    bench.check_conservation()
+
+
+def test_an_isolated_position_is_delivered_for_no_more_than_its_margin():
+    """The delivery comes before a look at the margin, at a price far from the mark."""
+    bench = Bench(options=ExchangeOptions(delivery_price=lambda symbol: D(60_000)))
+    exchange = bench.exchange
+    bench.pass_time(5 * DAY + 8 * HOUR - S)
+    exchange.set_leverage("a", "FUT", D(100), is_isolated=True)
+    bench.buy(100, symbol="FUT", is_isolated=True)
+    cash, margin = exchange.balance("a", "BTC").cash, exchange.position("a", "FUT", is_isolated=True).margin
+    events = bench.pass_time(2 * S)
+    assert any(isinstance(event, PositionDelivered) for event in events)
+    assert exchange.balance("a", "BTC").cash == cash - margin
+    bench.check_conservation()
+
+
+def test_a_cross_position_delivered_for_more_than_there_is_leaves_no_debt(bench):
+    """What is set aside for an isolated position stays there."""
+    exchange = bench.exchange
+    exchange.open_account("thin", {"BTC": D("0.003")})
+    exchange.set_leverage("thin", "FUT", D(100))
+    bench.buy(50, "thin", is_isolated=True)
+    bench.buy(800, "thin", symbol="FUT")
+    exchange.deliver("FUT", D(70_000))
+    margin = exchange.position("thin", "PERP", is_isolated=True).margin
+    assert exchange.balance("thin", "BTC").cash == margin > 0
+    bench.check_conservation()
+
+
+def test_the_house_covers_an_isolated_liquidation_alone(bench):
+    """The order that closes it meets one of the same account: what that one loses is the account's."""
+    exchange = bench.exchange
+    bench.buy(100, is_isolated=True)
+    bench.sell(100)
+    bench.ask(tick=bench.best(ASK) - 1, lots=100)  # closes the short, dearer than it was sold
+    key = "PERP", PosSide.NET, True
+    exchange._clearing.accounts["a"].positions[key].margin = 1
+    cash = exchange.balance("a", "BTC").cash
+    bench.events()
+    exchange._desk.liquidate_isolated(exchange._clearing.accounts["a"], key)
+    fills = [event.fill for event in bench.events() if isinstance(event, OrderFilled)]
+    own, other = (
+        sum(fill.realised - fill.fee for fill in fills if fill.is_isolated is is_isolated)
+        for is_isolated in (True, False)
+    )
+    assert own < -1
+    assert other < 0
+    assert exchange.balance("a", "BTC").cash == cash - 1 + other
+    bench.check_conservation()
+
+
 def test_a_daily_settlement_leaves_isolated_positions_alone(bench):
     bench.buy(10, symbol="FUT", is_isolated=True)
     bench.buy(10, symbol="FUT")

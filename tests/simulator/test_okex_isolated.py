@@ -54,6 +54,19 @@ def test_an_isolated_position_is_closed_alone(trader):
     assert (modes[0], modes[-1]) == ("isolated", "cross")
 
 
+def test_a_leverage_does_not_set_an_isolated_position_free_of_its_loss(trader):
+    """At twice it has half its value as margin; a tenth of that value is lost: 50 times would leave 2 %."""
+    body = {"instId": SWAP, "lever": "2", "mgnMode": "isolated"}
+    assert trader.ask("POST", "account/set-leverage", body)[1]["code"] == "0"
+    trader.place(ordType="market", sz="20", tdMode="isolated")
+    trader.bench.flow.coins["BTC"].price *= 0.9
+    (before,) = trader.ask("GET", "account/positions")[1]["data"]
+    assert trader.ask("POST", "account/set-leverage", body | {"lever": "50"})[1]["code"] == "59108"
+    (after,) = trader.ask("GET", "account/positions")[1]["data"]
+    assert [after[key] for key in ("lever", "margin")] == ["2", before["margin"]]
+    assert trader.ask("POST", "account/set-leverage", body | {"lever": "5"})[1]["code"] == "0"
+
+
 def test_isolated_leverage_is_of_one_instrument_and_in_long_short_mode_of_one_side(trader):
     body = {"instId": FUTURE, "lever": "5", "mgnMode": "isolated"}
     assert trader.ask("POST", "account/set-leverage", body)[1]["code"] == "0"
