@@ -403,7 +403,9 @@ class TradeRest:
     def _refusal(self, exc: Refused) -> BadRequest:
         facts = exc.facts
         if exc.why is Why.MARGIN:
-            words = f"Account has insufficient Available Balance, {facts['needed']} {facts['coin']} required"
+            words = "Account has insufficient Available Balance"
+            if "needed" in facts:  # a fault names no amount
+                words = f"{words}, {facts['needed']} {facts['coin']} required"
             return BadRequest(words, "CodedHTTPError", details="19000")
         if exc.why is Why.FINISHED:
             return BadRequest(f"Invalid ordStatus: {facts.get('state', '')}".rstrip(": "))

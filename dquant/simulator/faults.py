@@ -219,10 +219,17 @@ class FaultBoard:
             max((f.delay_ms for f in self.active(real_ns) if f.kind == "slow_switch"), default=0.0) * 1e6
         )
 
-    def take_rest(self, method: str, path: str, real_ns: int, spared: tuple[str, ...] = ()) -> Fault | None:
+    def take_rest(
+        self,
+        method: str,
+        path: str,
+        real_ns: int,
+        spared: tuple[str, ...] = (),
+        by_name: tuple[str, ...] = (),
+    ) -> Fault | None:
         """Use up a fault of REST that bites this request, other than of the kinds it is spared.
 
-        The path is compared from its end.
+        The path is compared from its end. Of the kinds ``by_name`` only those bite that name the method.
         """
         if not self._faults:
             return None
@@ -230,7 +237,7 @@ class FaultBoard:
             if (
                 fault.kind in REST_KINDS
                 and fault.kind not in spared
-                and fault.method in (None, method)
+                and (fault.method == method or (fault.method is None and fault.kind not in by_name))
                 and (fault.path is None or path.endswith(fault.path))
             ):
                 fault.remaining -= 1

@@ -59,7 +59,7 @@ _FIRST_UID = 447_058_923_436_195
 _INST_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
 _CONNECTIONS, _LOCAL_CLIENTS = 3, 10  # new ones in a second; section 2.5
 _HOUR_NS, _SETTLED_NS, _DAY_NS = 3600 * NS_PER_S, 8 * 3600 * NS_PER_S, 24 * 3600 * NS_PER_S
-_FAULT_CODES = {"rate_limited": "50011", "overloaded": "50001", "timeout": "50004"}
+_FAULT_CODES = {"rate_limited": "50011", "overloaded": "50001", "timeout": "50004", "error": "50026"}
 # REST says these of an instrument, the instruments channel does not (docs page of 2026-06-27).
 _REST_ONLY = frozenset(
     {"floatPxLmtPct", "freq", "initPxLmtPct", "longPosRemainingQuota", "maxPlatOICoinLmt", "maxPlatOILmt"}
@@ -364,8 +364,11 @@ class OkexServer:
         raise refusal(fault.code or _FAULT_CODES[fault.kind])
 
     def fault_code(self, op: str, real_ns: int) -> str | None:
-        """Return the code with which a fault refuses a login or a subscription now."""
-        fault = self.faults.take_rest("WS", op, real_ns)
+        """Return the code with which a fault refuses a login or a subscription now.
+
+        A lost answer or a time-out is meant for orders unless its ``method`` is WS.
+        """
+        fault = self.faults.take_rest("WS", op, real_ns, by_name=("lost_answer", "timeout"))
         if fault is None:
             return None
         self.counters[f"fault_{fault.kind}"] += 1

@@ -97,13 +97,17 @@ class OkexTrader:
     def login(self) -> OkexConnection:
         """Return a new private connection that has logged in."""
         connection = self.bench.connect("private")
-        timestamp = str(self.bench.now_ns // 1_000_000_000)
-        arg = {"apiKey": self.secrets.api_key, "passphrase": self.secrets.passphrase, "timestamp": timestamp}
-        arg["sign"] = okex_sign(self.secrets.secret, f"{timestamp}GET/users/self/verify")
-        connection.receive_text(json.dumps({"op": "login", "args": [arg]}), self.bench.real_ns)
+        connection.receive_text(self.login_text(), self.bench.real_ns)
         (frame,) = connection.texts_to_send()
         assert json.loads(frame)["code"] == "0", frame
         return connection
+
+    def login_text(self) -> str:
+        """Return the frame that logs in now."""
+        timestamp = str(self.bench.now_ns // 1_000_000_000)
+        arg = {"apiKey": self.secrets.api_key, "passphrase": self.secrets.passphrase, "timestamp": timestamp}
+        arg["sign"] = okex_sign(self.secrets.secret, f"{timestamp}GET/users/self/verify")
+        return json.dumps({"op": "login", "args": [arg]})
 
     def frames(self) -> list[dict[str, Any]]:
         """Take what the private connection has to say."""
@@ -240,13 +244,18 @@ class BitmexBench:
         self, method: str, path: str, body: Any = None, *, query: str = "", account: int = 100_001
     ) -> tuple[int, Any]:
         """Send a signed request; return status and body."""
+        answer = self.venue.answer(self.request(method, path, body, query, account), self.now_ns)
+        self.venue.private.catch_up(self.venue.private.accounts[account], self.now_ns)
+        return answer.status, json.loads(answer.body)
+
+    def request(
+        self, method: str, path: str, body: Any = None, query: str = "", account: int = 100_001
+    ) -> RestRequest:
+        """Return a signed request."""
         raw = b"" if body is None else json.dumps(body).encode()
         target = f"/api/v1{path}" + (f"?{query}" if query else "")
         headers = self.signed(method, target, raw, account) | {"Content-Type": "application/json"}
-        asked = RestRequest(method, f"/api/v1{path}", dict(parse_qsl(query)), raw, headers, target)
-        answer = self.venue.answer(asked, self.now_ns)
-        self.venue.private.catch_up(self.venue.private.accounts[account], self.now_ns)
-        return answer.status, json.loads(answer.body)
+        return RestRequest(method, f"/api/v1{path}", dict(parse_qsl(query)), raw, headers, target)
 
     def place(self, account: int = 100_001, **fields: Any) -> Any:
         """Place an order that is taken; return its row."""

@@ -301,3 +301,21 @@ def test_spot_mode_has_no_derivatives(trader_at):
     trader = trader_at(2026, 11, 22, options=OkexOptions(account_level="1"))
     assert refusal(trader.place(px=trader.price(ticks=-9)))[1] == "51010"
     assert trader.place(SPOT, px=trader.price(SPOT, ticks=-9))[0]["code"] == "0"
+
+
+def test_an_internal_error_is_said_of_an_order_too(trader):
+    trader.bench.venue.faults.inject("error", {}, 0)
+    answer = trader.place(px=trader.price(ticks=-2000))[0]
+    assert (answer["code"], answer["data"]) == ("50026", [])
+
+
+@pytest.mark.parametrize(("fault", "codes"), [("lost_answer", []), ("timeout", ["50004"])])
+def test_what_is_lost_or_late_of_an_order_is_not_spent_on_a_subscription(trader, fault, codes):
+    faults, channel = trader.bench.venue.faults, {"channel": "positions", "instType": "ANY"}
+    faults.inject(fault, {}, 0)
+    assert trader.listen(channel)[0]["event"] == "subscribe"
+    frames = trader.place(px=trader.price(ticks=-2000))
+    assert [frame["code"] for frame in frames if frame.get("op") == "order"] == codes
+    assert len(trader.bench.venue.exchange.open_orders("main")) == 1
+    faults.inject(fault, {"method": "WS"}, 0)
+    assert trader.listen(channel)[0]["event"] == "error"
