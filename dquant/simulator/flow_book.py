@@ -42,7 +42,7 @@ class Trade(NamedTuple):
     tick: int
     lots: int
     fills: int  # maker orders filled
-    parts: tuple[tuple[int, int], ...] = ()  # (trade_id, lots) of each fill where clients stood in line
+    parts: tuple[tuple[int, int], ...] = ()  # (trade_id, lots) of each fill where a client took or waited
 
 
 class Tap:
@@ -338,6 +338,7 @@ class FlowBook:
                 self.last_trade_id += filled
                 if taker is not None and self.listener is not None:
                     self.listener.filled(None, taker, tick, taken, self.last_trade_id)
+                    parts.append((self.last_trade_id, taken))
             if taken:
                 trade_id = self.last_trade_id
                 trades.append(

@@ -70,27 +70,35 @@ def trade(market: FlowMarket, item: Trade, seq_id: int) -> dict[str, Any]:
 
 
 def single_fills(market: FlowMarket, item: Trade) -> list[dict[str, Any]]:
-    """Return the maker fills of a trade one by one, as ``trades-all`` does; their sizes are invented."""
-    fills = []
-    left = item.lots
+    """Return the maker fills of a trade one by one, as ``trades-all`` does.
+
+    Where a client took part they are those that its private fills tell of; sizes of the others are invented.
+    """
+    return [
+        {
+            "instId": market.symbol,
+            "tradeId": str(trade_id),
+            "px": market.tick.text(item.tick),
+            "sz": market.lot.text(lots),
+            "side": _SIDES[item.side],
+            "source": "0",
+            "ts": ms_text(item.ts),
+        }
+        for trade_id, lots in item.parts or _invented_parts(item)
+    ]
+
+
+def _invented_parts(item: Trade) -> list[tuple[int, int]]:
+    """Return (trade id, lots) of maker fills that share a trade as evenly as can be."""
+    parts, left = [], item.lots
     for place in range(item.fills):
         rest = item.fills - place
         lots = left if rest == 1 else max(1, left // rest)
         if left <= 0:
             break
         left -= lots
-        fills.append(
-            {
-                "instId": market.symbol,
-                "tradeId": str(item.trade_id - item.fills + 1 + place),
-                "px": market.tick.text(item.tick),
-                "sz": market.lot.text(lots),
-                "side": _SIDES[item.side],
-                "source": "0",
-                "ts": ms_text(item.ts),
-            }
-        )
-    return fills
+        parts.append((item.trade_id - item.fills + 1 + place, lots))
+    return parts
 
 
 def candle(listing: Listing, market: FlowMarket, bar: Bar, is_closed: bool) -> list[str]:

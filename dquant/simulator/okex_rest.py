@@ -4,7 +4,8 @@ Written from the fact sheet, section 7. Business errors come with HTTP 200, para
 in the venue's envelope ``{"code", "data", "msg"}``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 from dquant.constants import NS_PER_MS
@@ -192,19 +193,20 @@ class OkexRest:
 
     def _trades(self, query: Query, now_ns: int) -> Rows:
         del now_ns
-        return self._fills(query)[: _count(query, "limit", 100, 500)]
+        fills = self._fills(query)
+        return list(islice(fills, _count(query, "limit", 100, 500)))
 
     def _history_trades(self, query: Query, now_ns: int) -> Rows:
         del now_ns
-        rows = history.trades(self._fills(query), query, _count(query, "limit", 100, 100))
+        rows = history.trades(list(self._fills(query)), query, _count(query, "limit", 100, 100))
         if rows is None:
             raise RestError("51000", "Parameter type error", 400)
         return rows
 
-    def _fills(self, query: Query) -> Rows:
-        """Return every match that is remembered, newest first."""
+    def _fills(self, query: Query) -> Iterator[dict[str, Any]]:
+        """Return every match that is remembered, newest first, each made when it is read."""
         market = self._feed(query).market
-        return [row for item in reversed(market.trades) for row in reversed(data.single_fills(market, item))]
+        return (row for item in reversed(market.trades) for row in reversed(data.single_fills(market, item)))
 
     def _index_tickers(self, query: Query, now_ns: int) -> Rows:
         del now_ns

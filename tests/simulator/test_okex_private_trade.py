@@ -8,6 +8,7 @@ import pytest
 from dquant.simulator.exchange_faults import OrderFault
 from dquant.simulator.okex_server import OkexOptions
 from dquant.simulator.okex_trade import TradeOptions
+from dquant.simulator.orders import ASK
 
 SWAP = "BTC-USD-SWAP"
 FUTURE = "BTC-USD-261127"
@@ -301,6 +302,32 @@ def test_spot_mode_has_no_derivatives(trader_at):
     trader = trader_at(2026, 11, 22, options=OkexOptions(account_level="1"))
     assert refusal(trader.place(px=trader.price(ticks=-9)))[1] == "51010"
     assert trader.place(SPOT, px=trader.price(SPOT, ticks=-9))[0]["code"] == "0"
+
+
+def test_public_prints_are_the_matches_that_private_fills_tell_of(trader):
+    """Two orders of a client filled by one taker, then one that takes what many makers offer."""
+    bench = trader.bench
+    public = bench.connect("business")
+    bench.subscribe(public, {"channel": "trades-all", "instId": SWAP})
+    trader.listen({"channel": "orders", "instType": "ANY"})
+    price = trader.price(side="ask", ticks=-1)
+    frames = [frame for size in ("1", "9") for frame in trader.place(px=price, sz=size)]
+    book = bench.venue.feeds[SWAP].market.book
+    book.begin(bench.now_ns, 9)
+    book.take(ASK, 100)
+    frames += trader.place(ordType="market", sz="300")
+    bench.run(20)
+    frames += trader.frames()
+    rows = [
+        row for frame in frames if frame.get("arg", {}).get("channel") == "orders" for row in frame["data"]
+    ]
+    fills = {row["tradeId"]: row["fillSz"] for row in rows if row["tradeId"]}
+    assert len(fills) > 2
+    prints = {}
+    for text in public.texts_to_send():
+        for row in json.loads(text).get("data", ()):
+            prints[row["tradeId"]] = row["sz"]
+    assert {name: prints.get(name) for name in fills} == fills
 
 
 def test_an_internal_error_is_said_of_an_order_too(trader):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dquant.simulator import okex_data
 from dquant.simulator.venue import RestRequest
 
 INST = "BTC-USD-261127"
@@ -170,6 +171,15 @@ def test_trades_are_newest_first_and_no_more_than_asked_for(okex):
     ids = [int(row["tradeId"]) for row in rows]
     assert len(ids) == 10
     assert ids == sorted(ids, reverse=True)
+
+
+def test_no_more_trades_are_made_than_are_asked_for(okex, monkeypatch):
+    okex.run(3000)
+    made, single_fills = [], okex_data.single_fills
+    monkeypatch.setattr(
+        okex_data, "single_fills", lambda market, item: made.append(item) or single_fills(market, item)
+    )
+    assert len(okex.get("market/trades", instId=INST, limit="1")[1]["data"]) == len(made) == 1
 
 
 def test_tickers_list_a_type(okex):
