@@ -35,10 +35,6 @@ class Matching:
         book = self._market.book
         book.begin(max(now_ns, book.ts), 1)
 
-    def is_resting(self, order: Order) -> bool:
-        """Return whether an order waits in the book."""
-        return order.order_id in self._resting
-
     def enter(self, order: Order) -> Reason | None:
         """Let an order in; return why what is left of it cannot rest, None where it rests or is filled."""
         book, kind, limit = self._market.book, order.request.kind, order.tick

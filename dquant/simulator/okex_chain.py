@@ -21,7 +21,7 @@ CHAINS = {
     "books50-l2-tbt": (50, 10 * NS_PER_MS),
     "books": (WINDOW, 100 * NS_PER_MS),
 }
-_IDLE_NS = 60 * NS_PER_S
+IDLE_NS = 60 * NS_PER_S  # what does not change is repeated after so long
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class BookChain:
         if self._faults.take("idle", self._inst_id) is not None:
             texts.append(self._idle_frame(ts_ms, real_ns))
         if self._market.book.revision == self._revision:
-            if now_ns - self._sent_ns >= _IDLE_NS:
+            if now_ns - self._sent_ns >= IDLE_NS:
                 self._sent_ns = now_ns
                 texts.append(self._idle_frame(ts_ms, real_ns))
             return texts

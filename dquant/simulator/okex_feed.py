@@ -10,12 +10,12 @@ bbo-tbt and trades.
 from collections.abc import Callable
 from typing import Any
 
-from dquant.constants import NS_PER_MS, NS_PER_S
+from dquant.constants import NS_PER_MS
 from dquant.simulator import okex_data as data
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import FlowMarket
 from dquant.simulator.flow_book import ASK, BID, Tap
-from dquant.simulator.okex_chain import CHAINS, BookChain, SequenceLine
+from dquant.simulator.okex_chain import CHAINS, IDLE_NS, BookChain, SequenceLine
 from dquant.simulator.okex_instruments import Listing
 from dquant.simulator.okex_messages import (
     BOOK_CHANNELS,
@@ -29,7 +29,6 @@ from dquant.simulator.okex_messages import (
 _ALL_BOOKS = BOOK_CHANNELS | TIER_CHANNELS
 _BOOK_CADENCE_NS = 100 * NS_PER_MS
 _BBO_CADENCE_NS = 10 * NS_PER_MS
-_IDLE_NS = 60 * NS_PER_S
 _SMALL = {"bbo-tbt": _BBO_CADENCE_NS, "books5": _BOOK_CADENCE_NS, "tickers": _BOOK_CADENCE_NS}
 
 Push = tuple[str, str]  # channel, text
@@ -173,7 +172,7 @@ class InstrumentFeed:
             return
         picture = self._small_levels(channel)
         # Unchanged for a minute: the last picture is repeated.
-        idle = now_ns - self._small_sent_ns[channel] >= _IDLE_NS
+        idle = now_ns - self._small_sent_ns[channel] >= IDLE_NS
         if picture == self._small_shown[channel] and not idle:
             return
         self._small_slot[channel] = slot
