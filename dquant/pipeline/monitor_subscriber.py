@@ -24,7 +24,7 @@ from dquant.errors import DquantError
 from dquant.model.events import Depth, Health, Price, TradeRecord
 from dquant.output import LineWriter
 from dquant.pipeline.monitor_model import MonitorModel, Record
-from dquant.pipeline.redis_link import RedisSettings
+from dquant.pipeline.redis_link import RedisSettings, cancel_all
 from dquant.pipeline.subscription import Subscription
 from dquant.pipeline.valkey_child import Keeper
 from dquant.terminal import REFRESH_S, Picture
@@ -149,9 +149,7 @@ class MonitorSubscriber:
                 for task in finished:
                     task.result()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+                await cancel_all(tasks)
 
     @contextlib.contextmanager
     def _screen(self) -> Iterator[None]:

@@ -19,14 +19,13 @@ from collections import Counter
 from dquant.constants import CHANNELS, KEY_PREFIX
 from dquant.model.events import STALE, Depth, Health, Price, TradeRecord
 from dquant.pipeline.outbox import Outbox
-from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, explain
+from dquant.pipeline.redis_link import LINK_ERRORS, RedisSettings, cancel_all, explain
 from dquant.pipeline.redis_wire import ClusterWire, Wire, open_wire
 from dquant.pipeline.resp import KindPacker
 from dquant.util import full_jitter, now_ns
 
 BACKOFF_BASE_S, BACKOFF_CEILING_S = 0.05, 2.0
 CLOSE_TIMEOUT_S = 2.0
-CANCEL_STEP_S = 0.1
 SAME_MESSAGE_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -115,10 +114,7 @@ class Publisher:
                     await self._drained.wait()
             except TimeoutError:
                 log.warning("%s: %d records unpublished at the end", self.market, self._outbox.waiting)
-        while not self._task.done():
-            # More than once: redis-py, caught while it connects, has lost one.
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=CANCEL_STEP_S)
+        await cancel_all([self._task])
         self._task = None
 
     def publish_price(self, price: Price) -> None:

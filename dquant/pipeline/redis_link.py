@@ -16,10 +16,12 @@ the certificate authority, the system's otherwise)::
 Units: seconds.
 """
 
+import asyncio
 import dataclasses
 import os
 import re
 import ssl
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
 
@@ -48,6 +50,7 @@ _SCHEMES = {
     "rediss+cluster": ("cluster", True),
     "unix": ("unix", False),
 }
+_CANCEL_STEP_S = 0.1
 _DEFAULT_PORTS = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 
 
@@ -223,6 +226,18 @@ async def close_client(client: Client) -> None:
             await each.aclose()
         except LINK_ERRORS:
             continue  # it was broken already: nothing is left to close
+
+
+async def cancel_all(tasks: Collection["asyncio.Task[Any]"]) -> None:
+    """Cancel tasks that use redis-py, until they have ended.
+
+    More than once: redis-py, caught while it connects, loses a cancellation now and then.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_STEP_S)
 
 
 async def check_login(settings: RedisSettings) -> None:

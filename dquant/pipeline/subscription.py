@@ -25,6 +25,7 @@ from dquant.errors import ConfigError
 from dquant.pipeline.redis_link import (
     LINK_ERRORS,
     RedisSettings,
+    cancel_all,
     close_client,
     create_client,
     explain,
@@ -97,6 +98,8 @@ class Subscription:
         self._on_notice = on_notice
         self._unheard = set(self.channels)
         self._fault_at = -math.inf
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None  # holds a bug of ours that ended one of them
 
     @property
     def is_subscribed(self) -> bool:
@@ -106,10 +109,25 @@ class Subscription:
     async def run(self) -> None:
         """Listen until cancelled."""
         self._unheard = set(self.channels)
-        async with asyncio.TaskGroup() as group:
-            await self._keep(group, self.channels)
+        self._failed = asyncio.get_running_loop().create_future()
+        try:
+            self._start(self.channels)
+            await self._failed
+        finally:
+            await cancel_all(self._tasks)  # a task group would ask each of them once
 
-    async def _keep(self, group: asyncio.TaskGroup, channels: tuple[str, ...]) -> None:
+    def _start(self, channels: tuple[str, ...]) -> None:
+        task = asyncio.create_task(self._keep(channels))
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(fault)
+
+    async def _keep(self, channels: tuple[str, ...]) -> None:
         """Keep ``channels`` subscribed; of those that other nodes own, further tasks take care."""
         attempt = 0
         while True:
@@ -118,7 +136,7 @@ class Subscription:
                 if settings.cluster:
                     (settings, channels), *others = await self._owners(channels)
                     for _, theirs in others:
-                        group.create_task(self._keep(group, theirs))
+                        self._start(theirs)
                 await self._converse(settings, channels, life)
             except _SlotMoved:
                 self._on_notice(f"{' '.join(channels)}: moved to another node than {settings.address}")

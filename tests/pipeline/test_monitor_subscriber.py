@@ -45,6 +45,15 @@ async def publisher(server):
     await publisher.close()
 
 
+async def test_a_monitor_ends_in_time_wherever_in_connecting_it_is_caught(server):
+    """redis-py loses a cancellation that comes at the wrong moment."""
+    for step in range(60):
+        async with asyncio.timeout(5):
+            await MonitorSubscriber(["price", "health"], server.settings).run(
+                step * 0.0004, stream=io.StringIO()
+            )
+
+
 async def test_json_passes_the_records_through_unchanged(server, publisher, records, tail, eventually):
     stream = io.StringIO()
     async with (
