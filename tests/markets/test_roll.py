@@ -135,7 +135,7 @@ def test_price_ends_with_its_contract_on_a_clock_that_just_runs(
     market = make_market(venues, THIS)
     log.wait(market.get_ticker)
     mark = log.mark()
-    log.wait(lambda: "rolled" in mark.states(THIS))
+    log.wait(lambda: any(price.inst_id != FIRST and price.verdict == LIVE for price in mark.prices(THIS)))
 
     assert mark.reasons(THIS) == ["rolling"]
     assert mark.states(THIS) == ["rolling", "connected", "rolled"]
