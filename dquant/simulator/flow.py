@@ -369,6 +369,7 @@ class Flow:
         self.seed = seed
         self.now_ns = start_ns - start_ns % GRID_NS
         self.activity = 1.0  # factor on every instrument's rate; a fast clock turns it down
+        self.stride_ns = GRID_NS  # how far prices move at once, in whole grid steps
         self.coins = {
             name: CoinPrice(price, Random(f"{seed}/{name}"), Past(f"{seed}/{name}/past", self.now_ns))
             for name, price in COINS.items()
@@ -426,11 +427,12 @@ class Flow:
             for market in self.markets.values():
                 market.leap(target)
             self.now_ns = target
-        grid_s = GRID_NS / NS_PER_S
-        while self.now_ns + GRID_NS <= now_ns:
-            self.now_ns += GRID_NS
-            for coin in self.coins.values():
-                coin.step(grid_s)
-            for market in self.markets.values():
-                if market.next_ns <= self.now_ns:
-                    market.run_until(self.now_ns, self.activity)
+        for stride_ns in (self.stride_ns, GRID_NS):  # what is left over of the last stride in grid steps
+            stride_s = stride_ns / NS_PER_S
+            while self.now_ns + stride_ns <= now_ns:
+                self.now_ns += stride_ns
+                for coin in self.coins.values():
+                    coin.step(stride_s)
+                for market in self.markets.values():
+                    if market.next_ns <= self.now_ns:
+                        market.run_until(self.now_ns, self.activity)

@@ -26,7 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator.clock import VirtualClock
 from dquant.simulator.control import ControlDoor
-from dquant.simulator.flow import CATCH_UP_NS, Flow
+from dquant.simulator.flow import CATCH_UP_NS, GRID_NS, Flow
 from dquant.simulator.player import ScenarioPlayer
 from dquant.simulator.rest_faults import answer_with_faults
 from dquant.simulator.scenarios import Scenario
@@ -36,7 +36,7 @@ TICK_S = 0.005  # real time between two looks at the clock
 SLICE_NS = 10 * NS_PER_MS  # virtual time between two publications, while there are not too many
 SLICES_PER_TICK = 20
 FULL_STEP_NS = 5 * NS_PER_S  # in a longer step less happens in a virtual second, as under a fast clock
-COARSE = 10  # times fewer publications in such a step
+COARSE = 10  # times fewer publications and price moves in such a step
 PLAY_LIMIT_NS = 60 * NS_PER_S  # a longer step of the clock is leapt over, not played
 FULL_ACTIVITY_SPEED = 20.0  # a faster clock thins out what happens
 PLAYERS_LIMIT = 20  # scenarios played at once
@@ -439,6 +439,7 @@ class SimulatedVenues:
         activity, slices_ns = self.flow.activity, SLICE_NS * SLICES_PER_TICK
         if FULL_STEP_NS < delta_ns <= PLAY_LIMIT_NS:
             self.flow.activity *= FULL_STEP_NS / delta_ns
+            self.flow.stride_ns = COARSE * GRID_NS
             slices_ns *= COARSE
         try:
             while 0 < delta_ns <= PLAY_LIMIT_NS:
@@ -450,7 +451,7 @@ class SimulatedVenues:
             self.clock.advance(delta_ns, time.monotonic_ns())
             self.catch_up()
         finally:
-            self.flow.activity = activity
+            self.flow.activity, self.flow.stride_ns = activity, GRID_NS
             self._is_stepping = False
 
     def set_speed(self, speed: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dquant.simulator.flow import Flow, MarketSpec
+from dquant.simulator.flow import GRID_NS, Flow, MarketSpec
 from dquant.simulator.flow_book import ASK, BID, TAP_LIMIT, FlowBook
 
 START = 1_795_305_600_000_000_000
@@ -165,3 +165,22 @@ def test_an_instrument_is_listed_once_and_on_a_known_coin():
         flow.add(MarketSpec("X", coin="BTC", tick="0.1", lot="0.1"))
     with pytest.raises(ValueError, match="unknown coin"):
         flow.add(MarketSpec("Z", coin="DOGE", tick="0.1", lot="0.1"))
+
+
+def test_prices_may_move_in_longer_strides_and_come_out_at_the_same_time():
+    """A stepped day takes them: fewer moves, the rest in steps of the grid, the same with the same seed."""
+
+    def run(stride_ns):
+        flow, moves = Flow(7, START), []
+        coin = flow.coins["BTC"]
+        flow.stride_ns = stride_ns
+        for _ in range(3):
+            flow.advance(flow.now_ns + 1_015_000_000)
+            moves.append(coin.price)
+        return flow.now_ns, moves
+
+    end, fine = run(GRID_NS)
+    coarse = run(10 * GRID_NS)
+    assert coarse == run(10 * GRID_NS)
+    assert coarse[0] == end == START + 3 * 1_015_000_000
+    assert coarse[1] != fine
