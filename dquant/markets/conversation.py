@@ -37,6 +37,8 @@ HANDOVER_TRIES = 5
 FIRST_BOOK_S = 30.0
 LOST_BOOK_S = 90.0
 CLOSING_S = 1.0
+# What a connection tells at first may be older than what the one before it told last, for this long.
+BEHIND_S = 3.0
 WIRE_LOG_CHARACTERS = 400
 
 
@@ -109,6 +111,8 @@ class Conversation:
         self._book_top: TopOfBook | None = None  # newest of the verified book, while it is believed
         self._ready_made_top: TopOfBook | None = None
         self._stale: BookStale | None = None
+        self._newest_told = 0  # ts_event of the live price of before, until this conversation has caught up
+        self._behind_until = 0.0  # by the loop's clock
         self._first_top_at = 0  # when the first believed book came, our clock; 0 before
         self._last_text_at = 0
         self._is_wire_logged = wire_logger.isEnabledFor(logging.DEBUG)
@@ -175,8 +179,15 @@ class Conversation:
         """Tell whether the conversation held long enough to be no part of a row of failures."""
         return self._first_top_at > 0 and now - self._first_top_at > SETTLED_S * NS_PER_S
 
-    def repeat(self, price: Price) -> None:
-        """Say again what was said so far and still holds, where that is news beside ``price``."""
+    def take_over(self, price: Price) -> None:
+        """Say again what was said so far and still holds, where that is news beside ``price``.
+
+        From here on no top is told that is older than a live ``price``, until the first that is not: a
+        connection may lag the one before it by a little, and its core cannot know what that one told.
+        """
+        if price.verdict == LIVE:
+            self._newest_told = price.ts_event
+            self._behind_until = asyncio.get_running_loop().time() + BEHIND_S
         if self._book_top is None:
             if self._stale is not None:
                 self._on_event(self, self._stale)
@@ -186,8 +197,8 @@ class Conversation:
         if ready_made is not None and ready_made.ts_event >= self._book_top.ts_event:
             tops.append(ready_made)
         for top in tops:
-            if price.verdict != LIVE or top.ts_event > price.ts_event:
-                self._on_top(top)
+            if top.ts_event > self._newest_told:
+                self._tell_top(top)
 
     def drain(self) -> None:
         """Hand on what the core has to say: events first, then texts to the wire."""
@@ -204,7 +215,10 @@ class Conversation:
                 else:
                     self._ready_made_top = event
                 if self.is_heard:
-                    self._on_top(event)
+                    if self._newest_told:
+                        self._tell_top(event)
+                    else:
+                        self._on_top(event)
             else:
                 self._note(event)
                 self._on_event(self, event)
@@ -216,8 +230,16 @@ class Conversation:
             wire_logger.debug("> %.400s", text)
             self._connection.send(text)
 
+    def _tell_top(self, top: TopOfBook) -> None:
+        """Tell a top unless the conversation before this one told a newer one."""
+        if top.ts_event < self._newest_told and asyncio.get_running_loop().time() < self._behind_until:
+            return
+        self._newest_told = 0
+        self._on_top(top)
+
     def _note(self, event: Event) -> None:
         if type(event) is BookStale:
+            self._newest_told = 0  # any price is news after that
             self._stale = event
             self._book_top = self._ready_made_top = None
         elif type(event) is ReconnectAsked:

@@ -135,7 +135,7 @@ class WebsocketFace(ABC):
     def _on_active(self, conversation: Conversation) -> None:
         """Take note that this conversation is heard from now on."""
         self._sink.on_instrument(conversation.instrument)
-        conversation.repeat(self._sink.price)
+        conversation.take_over(self._sink.price)
 
     def _on_down(self, reason: str) -> None:
         """Take note that no conversation is there now."""

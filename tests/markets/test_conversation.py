@@ -115,7 +115,7 @@ class Bench:
 
     def _on_active(self, talk: Conversation) -> None:
         self.note("active", self.conversations.index(talk))
-        talk.repeat(self.price)
+        talk.take_over(self.price)
 
     def _on_down(self, reason: str) -> None:
         self.note("down", reason)
@@ -243,6 +243,41 @@ async def test_successor_repeats_only_what_is_news(bench: Bench) -> None:
     await bench.until(lambda: bench.all("active") == [0, 1])
 
     assert bench.all("top") == [5.0, 6.0]
+
+
+async def test_successor_that_lags_a_little_does_not_take_the_price_back(bench: Bench) -> None:
+    """Its own core cannot know how new the last top of the connection before it was."""
+    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
+    bench.say(0, top(5.0, ts_event=50), ReconnectAsked("64008", 0))
+    await bench.until(lambda: len(bench.connections) == 2)
+    bench.say(1, top(4.0, ts_event=40))
+    await bench.until(lambda: bench.all("active") == [0, 1])
+    bench.say(1, top(4.5, ts_event=49))
+    bench.say(1, top(5.5, ts_event=50, from_book=False))
+    bench.say(1, top(6.0, ts_event=48))  # its own order is the core's affair
+
+    assert bench.all("top") == [5.0, 5.5, 6.0]
+
+
+async def test_successor_whose_clock_is_far_behind_is_heard_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too long behind, or stale meanwhile: a price that stands still is worse than one that goes back."""
+    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
+    bench.say(0, top(5.0, ts_event=50), ReconnectAsked("64008", 0))
+    await bench.until(lambda: len(bench.connections) == 2)
+    bench.say(1, top(4.0, ts_event=40))
+    await bench.until(lambda: bench.all("active") == [0, 1])
+    bench.say(1, top(4.1, ts_event=41))
+    bench.say(1, BookStale("X", "late", 0))
+    bench.say(1, top(4.2, ts_event=42), ReconnectAsked("64008", 0))
+    monkeypatch.setattr(module, "BEHIND_S", 0.0)
+    await bench.until(lambda: len(bench.connections) == 3)
+    bench.say(2, top(3.0, ts_event=30))
+    await bench.until(lambda: bench.all("active") == [0, 1, 2])
+    bench.say(2, top(3.1, ts_event=31))
+
+    assert bench.all("top") == [5.0, 4.2, 3.1]
 
 
 async def test_successor_whose_book_broke_meanwhile_says_so(bench: Bench) -> None:
