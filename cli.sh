@@ -238,7 +238,7 @@ ensure_ready() { # ensure_ready run|dev
 
 # --- the tests ----------------------------------------------------------------------------------------
 
-# Hundreds of tests run real servers, two at a time, on machines that do other things: what failed for want of
+# Hundreds of tests run real servers, four at a time, on machines that do other things: what failed for want of
 # time passes alone, and what fails alone has failed.
 run_suite() { # run_suite; sets status
     local code=0
@@ -254,8 +254,8 @@ run_suite() { # run_suite; sets status
 
 run_tests() { # run_tests [pytest arguments]
     local status=0 failed=() pytest=("$venv_python" -m pytest)
-    # Two at a time pays for the whole suite only.
-    (($#)) || pytest+=(-n 2)
+    # Four at a time, for many of them wait; that pays for the whole suite only.
+    (($#)) || pytest+=(-n 4)
     cd -- "$root"
     trap 'exit 130' INT
     trap 'exit 143' TERM

@@ -1,6 +1,7 @@
 """Runs dquant as a program: a process of its own, an environment that holds nothing of the tester's."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_DEADLINE_S = 30.0
+
+# Behind ``&`` or ``nohup`` these are ignored, and what the tests start would inherit that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -421,7 +421,7 @@ def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_test_runs_every_check_and_then_the_suite(ready: Checkout) -> None:
     done = ready.run("test")
     assert done.returncode == 0
-    assert ran(done) == ["ruff check .", "ruff format --check .", "mypy", "pytest -n 2"]
+    assert ran(done) == ["ruff check .", "ruff format --check .", "mypy", "pytest -n 4"]
     assert "requirements-dev.lock" in ready.calls("uv pip sync")[-1]
     assert ready.run().stderr == ""  # the environment of the product is still ready
 
@@ -442,7 +442,7 @@ def test_the_exit_code_of_test_is_that_of_the_first_failure(ready: Checkout) -> 
 def test_what_failed_in_the_suite_is_run_once_more_alone_and_decides(ready: Checkout) -> None:
     done = ready.run("test", pytest_exit="1")
     assert done.returncode == 1
-    assert ran(done)[-2:] == ["pytest -n 2", "pytest --last-failed --last-failed-no-failures none"]
+    assert ran(done)[-2:] == ["pytest -n 4", "pytest --last-failed --last-failed-no-failures none"]
     assert "failed: pytest" in done.stderr
     assert ran(ready.run("test", "-q", pytest_exit="1"))[-1] == "pytest -q"
 

@@ -362,14 +362,7 @@ def test_replay_leaves_the_signals_as_they_were(here: Here) -> None:
 def test_a_signal_ends_a_replay_that_waits_for_its_next_record(
     start_dquant: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start_dquant(
-        "--json",
-        "replay",
-        str(tape_of(tmp_path, [0, 60_000])),
-        "--speed",
-        "1",
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # pytest may run under nohup
-    )
+    process = start_dquant("--json", "replay", str(tape_of(tmp_path, [0, 60_000])), "--speed", "1")
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["bid"] == 100.0
     started = time.monotonic()

@@ -105,6 +105,7 @@ class Pair:
     def __init__(self, seed: int = 3, start_ns: int = START) -> None:
         self.now = start_ns
         self.flow = Flow(seed, start_ns)
+        self.flow.activity = 0.3  # enough happens in every book, and a second costs a third
         keys = KEYS["okex"]
         secrets = Secrets(keys["apiKey"], keys["secret"], keys["passphrase"])
         self.okex = OkexServer(self.flow, secrets)
@@ -118,8 +119,9 @@ class Pair:
 
     def run(self, ms: int, *, is_quiet: bool = False) -> None:
         """Let time pass; in a quiet time nothing happens in the books."""
-        for _ in range(0, ms, 20):
-            self.now += 20 * MS
+        slice_ms = 100 if is_quiet else 20
+        for _ in range(0, ms, slice_ms):
+            self.now += slice_ms * MS
             if not is_quiet:
                 self.flow.advance(self.now)
             for venue in self.venues.values():
