@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "__main__": EVERYTHING,
 }
 
+CORES = r"markets\..*_(protocol|books|quotes|frames|rows|expiry)"
 FACES = r"markets\.(.*_(ws|rest)|face|market|market_factory|transport)"
 
 # Finer than rooms: importing module, imported module (both as patterns of the name below dquant), why.
@@ -50,11 +51,11 @@ NOT_FOR: list[tuple[str, str, str]] = [
     (r"tape\..*", FACES, "a tape drives the cores, not the faces"),
     (r"markets\.okex\..*", r"markets\.bitmex.*", "one venue knows nothing of another"),
     (r"markets\.bitmex\..*", r"markets\.okex.*", "one venue knows nothing of another"),
-    (r"markets\..*_protocol", FACES, "a core knows no face"),
+    (CORES, FACES, "a core knows no face"),
 ]
 
 # What takes text, events and times as arguments and gives text and events back has no business with these.
-PURE = r"model\..*|strategy\..*|markets\..*_protocol"
+PURE = rf"model\..*|strategy\..*|{CORES}"
 IO = (
     r"aiohttp|asyncio|concurrent|http|multiprocessing|picows|redis|select|selectors|signal|socket|ssl|"
     r"subprocess|threading|time|urllib|uvloop|websockets"
@@ -137,6 +138,7 @@ def test_there_are_modules_to_read() -> None:
         ("tape/replayer.py", "from dquant.markets.okex import _okex_future_ws", "not the faces"),
         ("tape/replayer.py", "from dquant.markets.market import Market", "not the faces"),
         ("markets/okex/_okex_protocol.py", "import time", "is pure"),
+        ("markets/okex/_okex_books.py", "import threading", "is pure"),
         ("markets/okex/_okex_protocol.py", "from dquant.markets.bitmex import x", "another"),
         ("markets/market.py", "from dquant.entrypoint import main", "markets may not import"),
         ("markets/market.py", "from dquant.config import cfg", "markets may not import"),

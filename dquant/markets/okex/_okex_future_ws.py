@@ -16,9 +16,10 @@ from dquant.constants import NS_PER_S
 from dquant.errors import MarketError, MarketUnreachable
 from dquant.markets.conversation import TICK_S, ConnectionSettings, Conversation
 from dquant.markets.face import MarketSink, MarketSpec
+from dquant.markets.okex._okex_books import BOOK_CHANNEL
 from dquant.markets.okex._okex_expiry import contract_of, end_of
 from dquant.markets.okex._okex_future_rest import OkexFutureRest
-from dquant.markets.okex._okex_protocol import BOOK_CHANNEL, TRANSIENT_CODES, OkexPublicProtocol
+from dquant.markets.okex._okex_protocol import TRANSIENT_CODES, OkexPublicProtocol
 from dquant.markets.websocket_face import WebsocketFace
 from dquant.model.events import Event, InstrumentState, SubscriptionChanged
 from dquant.model.instrument import Instrument
