@@ -1,9 +1,12 @@
 """ccxt, unmodified but for its URLs, reads the public side of both simulated venues."""
 
 import time
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
+
+from dquant.markets.okex._okex_expiry import expiry_of
 
 ENVIRONMENTS = {"okex": "okex", "bitmex": "bitmex"}
 SYMBOL = "BTC/USD:BTC"
@@ -51,10 +54,13 @@ def test_ccxt_reads_market_data_of_okx(run, pair):
     seen = run("okex", "ccxt_market_data", "okex")
     assert seen["version"] == "4.5.90"
     markets = seen["load_markets"]
-    swap, weekly = markets[SYMBOL], markets["BTC/USD:BTC-261127"]
+    futures = (row for row in markets.values() if row["expiry"] and row["id"].startswith("BTC-USD-"))
+    swap, weekly = markets[SYMBOL], min(futures, key=lambda row: row["expiry"])
     assert (swap["contractSize"], swap["inverse"], swap["settle"], swap["type"]) == (100, True, "BTC", "swap")
     assert (swap["precision"]["price"], swap["limits"]["amount"]["min"]) == (0.1, 0.1)
-    assert (weekly["type"], weekly["expiryDatetime"]) == ("future", "2026-11-27T08:00:00.000Z")
+    friday = datetime.fromtimestamp(expiry_of("this_week", seen["fetch_time"] * 10**6) / 1e9, UTC)
+    assert (weekly["type"], weekly["symbol"]) == ("future", f"BTC/USD:BTC-{friday:%y%m%d}")
+    assert weekly["expiryDatetime"] == f"{friday:%Y-%m-%dT08:00:00.000Z}"
     assert (markets["BTC/USDT:USDT"]["linear"], markets["BTC/USDT"]["spot"]) == (True, True)
     check_common(seen)
     assert abs(seen["fetch_time"] / 1000 - time.time()) < 60

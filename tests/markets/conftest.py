@@ -35,6 +35,8 @@ BOOK_SILENCE_S = 1.0
 TRUTHS_KEPT = 5000
 # How old a top may be that is published as live: the cadence of ``books``, and a busy machine.
 TRUE_WITHIN_S = 1.0
+# Wednesday 2026-12-02 10:00 UTC: no contract ends, nothing is paid and no bar of a day begins for hours.
+QUIET_NS = 1_796_205_600 * 10**9
 
 OKEX, BITMEX = "okex_future_btcusd_thisweek", "bitmex_future_btcusd"
 
@@ -255,8 +257,8 @@ def make_venues() -> Callable[..., Venues]:
 
 @pytest.fixture(scope="module")
 def venues(quick: None) -> Iterator[Venues]:
-    """Start both venues at the real time, for all tests of a module."""
-    venues = Venues()
+    """Start both venues at a quiet hour, for all tests of a module."""
+    venues = Venues(QUIET_NS)
     yield venues
     venues.stop()
 
