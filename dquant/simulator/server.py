@@ -267,6 +267,16 @@ class SimulatedVenues:
             self._publish(now_ns, real_ns)
         self._flush(real_ns)
 
+    def _settle(self) -> None:
+        """Tell what a request set off before the next one, where the clock stands.
+
+        Left to the ticks, which are real time, chance would say which requests are told of together, and so
+        in what order; a clock that is stepped repeats every frame.
+        """
+        if self.clock.speed == 0 and not self._is_stepping:
+            self._publish(self.flow.now_ns, time.monotonic_ns())
+            self._flush(time.monotonic_ns())
+
     def _publish(self, now_ns: int, real_ns: int) -> None:
         if self.players:
             self._play(now_ns, real_ns)
@@ -367,6 +377,7 @@ class SimulatedVenues:
             await asyncio.sleep(delay_ns / NS_PER_S)
         real_ns = time.monotonic_ns()
         answer = answer_with_faults(venue, asked, self.clock.now(real_ns), real_ns)
+        self._settle()
         self._flush(time.monotonic_ns())  # what the request set off is news for websockets
         if answer.delay_ns:
             await asyncio.sleep(answer.delay_ns / NS_PER_S)
@@ -396,6 +407,7 @@ class SimulatedVenues:
             self._sockets[venue.name][accepted.conn_id] = socket
             sender = asyncio.create_task(socket.send_all(), name=f"simulator-{accepted.conn_id}")
             sender.add_done_callback(socket.sender_ended)
+            self._settle()
             self._hand_over(venue, socket, time.monotonic_ns())
             await self._read(venue, socket)
         except ConnectionError:
@@ -415,6 +427,7 @@ class SimulatedVenues:
             real_ns = time.monotonic_ns()
             if message.type is WSMsgType.TEXT:
                 connection.receive_text(message.data, real_ns)
+                self._settle()
                 self._hand_over(venue, socket, real_ns)
             elif message.type is WSMsgType.PING:
                 faults, conn_id = venue.faults, connection.conn_id

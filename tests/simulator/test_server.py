@@ -18,7 +18,7 @@ from dquant.simulator import server
 from dquant.simulator.bitmex_server import BitmexServer
 from dquant.simulator.clock import VirtualClock
 from dquant.simulator.flow import Flow
-from dquant.simulator.okex_login import Secrets
+from dquant.simulator.okex_login import Secrets, sign
 from dquant.simulator.okex_server import OkexServer
 from dquant.simulator.process import addresses
 from dquant.simulator.server import SimulatedVenues
@@ -179,6 +179,37 @@ async def test_what_a_client_saw_is_the_truth_when_the_clock_stands(stepped):
         while (frame := await receive(ws)) != "pong":
             shown = frame["data"][0]
         assert (float(shown["bids"][0][0]), float(shown["asks"][0][0])) == (top["bid"], top["ask"])
+
+
+async def test_a_request_is_told_of_before_the_next_one_where_the_clock_stands(monkeypatch):
+    # No tick of real time may decide which of them are told of together, and so in what order.
+    monkeypatch.setattr(server, "TICK_S", 60.0)
+    stand = await make_stand(speed=0.0)
+    when = str(START // 1_000_000_000)
+    login = {
+        "apiKey": "a",
+        "passphrase": "c",
+        "timestamp": when,
+        "sign": sign("b", f"{when}GET/users/self/verify"),
+    }
+    order = {"tdMode": "cross", "side": "buy", "ordType": "market", "sz": "1"}
+    spot = order | {"tdMode": "cash", "tgtCcy": "base_ccy", "sz": "0.01"}
+    swap_code, spot_code = 10458, 3
+    try:
+        async with stand.okex() as public, stand.okex("private") as private:
+            await subscribe(public, "trades", inst_id="BTC-USD-SWAP")
+            await subscribe(public, "trades", inst_id="BTC-USDT")
+            assert [(await receive(public))["event"] for _ in range(2)] == ["subscribe"] * 2
+            await private.send(json.dumps({"op": "login", "args": [login]}))
+            for number, args in enumerate(
+                [{"instIdCode": spot_code} | spot, {"instIdCode": swap_code} | order]
+            ):
+                await private.send(json.dumps({"id": str(number), "op": "order", "args": [args]}))
+            told = [(await receive(public))["arg"]["instId"] for _ in range(2)]
+            assert told == ["BTC-USDT", "BTC-USD-SWAP"]
+    finally:
+        await stand.session.close()
+        await stand.venues.stop()
 
 
 async def test_the_clock_can_be_set_over_the_roll(stepped):
