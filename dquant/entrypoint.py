@@ -11,15 +11,12 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +24,7 @@ import msgspec
 from dquant import arguments, log
 from dquant.config import MyConfiguration
 from dquant.constants import EXIT_DONE, EXIT_FAILED, NS_PER_S, STOP_TIMEOUT_S
-from dquant.errors import ConfigError, DquantError, RemoteProtocolError
+from dquant.errors import ConfigError, DquantError
 from dquant.model.events import Health, Price
 from dquant.terminal import REFRESH_S
 from dquant.util import has_screen, now_ns, stop_signals
@@ -43,11 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
-REPLAYED = "REPLAYED"
 SCREEN_VERBS = ("watch", "feed", "monitor")
 WARNING_LINES = 3  # of a screen, for the newest warning
 STRATEGY_TIME_S = 0.5
-LONGEST_SLEEP_S = 1e6  # what every clock can count
 # That a market which has just been started is not live yet is news only after this long.
 CONNECTING_NS = 3 * NS_PER_S
 # Markets are told to stop first; what is left of the five seconds belongs to output and servers.
@@ -154,10 +149,6 @@ class _Limits:
         """Count records; tell whether that was the last one."""
         self.seen += records
         return self.count is not None and self.seen >= self.count
-
-    def left(self) -> int | None:
-        """Return how many records may still come; ``None`` without a limit."""
-        return None if self.count is None else max(0, self.count - self.seen)
 
 
 def _run_until_stopped(options: Namespace, run: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
@@ -495,111 +486,10 @@ def _markets(options: Namespace, cfg: MyConfiguration) -> int:
 # -- replay ------------------------------------------------------------------------------------
 
 
-class _Stopped(BaseException):
-    """A signal asked for the end of a verb that runs no loop; no ``except Exception`` takes it."""
-
-
-def _stop_by_signal(number: int, frame: FrameType | None) -> None:
-    for each in _signals_that_stop():
-        signal.signal(each, signal.SIG_IGN)  # it is ending already
-    raise _Stopped
-
-
-def _signals_that_stop() -> tuple[signal.Signals, ...]:
-    return (*stop_signals(), signal.SIGALRM)
-
-
-@contextlib.contextmanager
-def _stop_signals(duration_s: float | None) -> Iterator[None]:
-    """Let signals, and the end of ``--duration``, raise ``_Stopped`` wherever the body waits."""
-    before = {number: signal.signal(number, _stop_by_signal) for number in _signals_that_stop()}
-    if duration_s is not None:
-        signal.setitimer(signal.ITIMER_REAL, max(1e-6, min(duration_s, LONGEST_SLEEP_S)))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _replay(options: Namespace, cfg: MyConfiguration) -> int:
-    from dquant.output import BlockWriter
-    from dquant.strategy.text import json_line, one_line, plain_line
-    from dquant.tape.progress import Progress
-    from dquant.tape.reader import BadRecord, Position, read_tape
-    from dquant.tape.replayer import Replayer
+    from dquant.replay import replay
 
-    path = Path(options.tape)
-    wanted = [name.strip() for name in (options.markets or "").split(",") if name.strip()]
-    replayer = Replayer(cfg.environment, wanted)
-    limits = _Limits(options.count)
-    records = bad_lines = 0
-    is_whole = False
-    started, first_ts = time.monotonic(), None
-    position = Position()
-    progress = Progress(position)
-    out = BlockWriter()
-
-    def show(prices: list[Price]) -> bool:
-        for price in prices[: limits.left()]:
-            out.write(json_line(price) if options.json else plain_line(price, REPLAYED).encode())
-        return limits.take(len(prices))
-
-    with _stop_signals(options.duration):
-        try:
-            for item in read_tape(path, position):
-                if isinstance(item, BadRecord):
-                    bad_lines += 1
-                    progress.say(f"{path}:{item.line}: {one_line(item.what)}")
-                    continue
-                line, record = item
-                records += 1
-                progress.note(records, record.ts, is_waiting=options.speed is not None)
-                if options.speed is not None:
-                    if show(replayer.go_on(record)):
-                        break
-                    out.flush()
-                    first_ts = record.ts if first_ts is None else first_ts
-                    _sleep_until(started + (record.ts - first_ts) / NS_PER_S / options.speed)
-                try:
-                    prices = replayer.receive(record)
-                except RemoteProtocolError as exc:
-                    progress.say(f"{path}:{line}: quarantined: {one_line(str(exc))}")
-                    continue
-                if prices and show(prices):
-                    break
-            else:
-                is_whole = True
-            out.flush()
-        except _Stopped:
-            out.close()
-    progress.say(
-        _summary(
-            path, replayer.frames, replayer.changes, replayer.stale_reasons, replayer.quarantined, bad_lines
-        )
-    )
-    if is_whole:
-        for remark in replayer.remarks():
-            progress.say(f"{path}: {one_line(remark)}")
-    for venue, frames in replayer.unknown_venues.items():
-        progress.say(f"{path}: {frames} frames of {venue!r}, a venue that this program cannot read")
-    return EXIT_DONE
-
-
-def _sleep_until(due: float) -> None:
-    while (wait_s := due - time.monotonic()) > 0:
-        time.sleep(min(wait_s, LONGEST_SLEEP_S))
-
-
-def _summary(
-    path: Path, frames: int, changes: int, stale: Counter[str], quarantined: int, bad_lines: int
-) -> str:
-    reasons = "".join(f", {count} {reason}" for reason, count in stale.most_common())
-    return (
-        f"{path}: {frames} frames, {changes} changes, {sum(stale.values())} stale periods{reasons}, "
-        f"{quarantined} quarantined frames, {bad_lines} bad lines"
-    )
+    return replay(options, cfg.environment, _split(options.markets or ""))
 
 
 _VERBS: dict[str, Callable[[Namespace, MyConfiguration], int]] = {

@@ -1,4 +1,4 @@
-"""Runs dquant as a program: a process of its own, an environment that holds nothing of the tester's."""
+"""Runs dquant as a program, in an environment that holds nothing of the tester's."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dquant.entrypoint import main
+
 ROOT = Path(__file__).resolve().parents[1]
 RUN_DEADLINE_S = 30.0
 
@@ -20,6 +22,7 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Here = Callable[..., tuple[int, str, str]]
 
 
 def variables_for(log_dir: Path, more: dict[str, str]) -> dict[str, str]:
@@ -74,5 +77,26 @@ def run_dquant(start_dquant: Start) -> Run:
         process = start_dquant(*words, env=env)
         out, err = process.communicate(timeout=RUN_DEADLINE_S)
         return subprocess.CompletedProcess(words, process.returncode, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
+    """Run a command line in this process; return exit code, standard output and standard error."""
+
+    def run(*words: object, **variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("DQUANT")]:
+                patch.delenv(name)
+            patch.setenv("DQUANT_LOG_DIR", str(tmp_path / "log"))
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            try:
+                code = main([str(word) for word in words])
+            except SystemExit as exc:
+                code = exc.code if isinstance(exc.code, int) else 0
+        said = capfd.readouterr()
+        return code, said.out, said.err
 
     return run

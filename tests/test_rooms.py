@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "markets.market_factory": LEAVES | {"model", "config"},
     "pipeline.monitor_subscriber": LEAVES | {"model", "config", "output", "terminal"},
     "datafeed": LEAVES | {"model", "markets", "strategy", "pipeline"},
+    "replay": LEAVES | {"model", "output", "strategy", "tape"},
     "entrypoint": EVERYTHING,
     "__main__": EVERYTHING,
 }
