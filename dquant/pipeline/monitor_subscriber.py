@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -276,7 +277,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, help="stop after so many seconds")
     options = parser.parse_args(argv)
     if options.json or not (has_screen(sys.stdout) and sys.stderr.isatty()):  # a picture has the terminal
-        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+        handler = logging.StreamHandler(sys.stderr)
+        formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        formatter.converter = time.gmtime  # UTC, as in the logs of the verbs
+        handler.setFormatter(formatter)
+        logging.getLogger().addHandler(handler)
     else:
         # Without any handler logging writes warnings to standard error by itself.
         logging.getLogger().addHandler(logging.NullHandler())

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -460,3 +461,26 @@ async def test_as_a_module_on_a_terminal_no_warning_goes_over_the_picture(server
         process.wait()
         os.close(screen)
         os.close(terminal)
+
+
+async def test_as_a_module_it_dates_its_warnings_in_utc(server):
+    """As every log of the product does, wherever the machine stands."""
+    from redis.asyncio import Redis
+
+    variables = {"DQUANTENV": "pro", "DQUANT_REDIS_PORT": str(server.port), "TZ": "EAST-9"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dquant.pipeline.monitor_subscriber", "price", "--json"),
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        said = asyncio.create_task(process.stderr.readline())
+        async with Redis(port=server.port) as client, asyncio.timeout(30):
+            while not said.done():
+                await client.publish("price", "{")
+                await asyncio.wait({said}, timeout=0.05)
+    finally:
+        process.kill()
+        await process.wait()
+    dated = datetime.strptime(said.result()[:19].decode(), "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - dated) < timedelta(hours=1)
