@@ -505,14 +505,19 @@ class OkexDesk:
                 "trade/batch-orders": "trade/order",
                 "trade/cancel-batch-orders": "trade/cancel-order",
             }.get(bucket, "trade/amend-order")
-        name = "instIdCode" if by_code else "instId"
-        spot = 0
+        orders = 0
         for arg in args:
-            if self.limiter.is_too_much(bucket, f"{account}/{str(arg.get(name))[:40]}", real_ns):
+            try:
+                listing = self.markets.find_listing(arg, by_code=by_code)
+            except OkexError:  # what is no instrument is refused later, and counted until then
+                name, is_spot = str(arg.get("instIdCode" if by_code else "instId"))[:40], False
+            else:
+                # REST names an instrument, a websocket its code: both count together (section 8.4).
+                name, is_spot = listing.inst_id, listing.inst_type == "SPOT"
+            if self.limiter.is_too_much(bucket, f"{account}/{name}", real_ns):
                 raise OkexError("50011")
-            listing = self.markets.by_code(arg.get(name)) if by_code else None
-            spot += listing is not None and listing.inst_type == "SPOT"
-        if verb.is_new and self.limiter.is_too_many_orders(account, real_ns, len(args) - spot):
+            orders += not is_spot
+        if verb.is_new and orders and self.limiter.is_too_many_orders(account, real_ns, orders):
             raise OkexError("50061")
 
     def _check_reduces(self, account: str, request: OrderRequest) -> None:

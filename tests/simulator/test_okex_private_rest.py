@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from dquant.simulator.okex_limits import LIMITS
 from dquant.simulator.okex_login import sign
 from dquant.simulator.okex_server import OkexOptions
 from dquant.simulator.okex_trade import TradeOptions
@@ -438,6 +439,18 @@ def test_an_account_places_a_thousand_orders_in_two_seconds_and_no_more(trader):
     assert trader.place(px=trader.price(ticks=-2000))[0]["code"] == "0"
     answer = trader.place(px=trader.price(ticks=-2000))[0]
     assert (answer["code"], answer["data"]) == ("50061", [])
+    # Spot is not counted, and not held up; by whichever door.
+    spot = order(instId=SPOT, tdMode="cash", px="83900", sz="0.01")
+    assert trader.ask("POST", "trade/order", spot)[1]["code"] == "0"
+    assert trader.place(SPOT, px="83900", sz="0.01")[0]["code"] == "0"
+
+
+def test_orders_of_one_instrument_count_together_by_rest_and_by_websocket(trader):
+    most, _seconds = LIMITS["trade/order"]
+    by_rest = order(px=trader.price(ticks=-2000))
+    assert {trader.ask("POST", "trade/order", by_rest)[1]["code"] for _ in range(most)} == {"0"}
+    assert trader.place(px=trader.price(ticks=-2000))[0]["code"] == "50011"
+    assert trader.place(FUTURE, px=trader.price(FUTURE, ticks=-2000))[0]["code"] == "0"
 
 
 def test_a_fault_lets_a_dead_man_switch_take_its_time(trader):
