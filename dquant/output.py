@@ -18,6 +18,7 @@ import threading
 import time
 
 from dquant.errors import DquantError
+from dquant.util import has_reader, is_pipe
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class LineWriter:
         self.is_broken = False
         self.error: str | None = None
         self._fd = sys.stdout.fileno() if fd is None else fd
-        self.is_pipe = stat.S_ISFIFO(os.fstat(self._fd).st_mode)
+        self.is_pipe = is_pipe(self._fd)
         self._lines: collections.deque[bytes] = collections.deque()
         self._wake = threading.Event()
         self._is_closing = False
@@ -65,10 +66,7 @@ class LineWriter:
 
     def look(self) -> bool:
         """Tell whether there is still somebody to write for; notices a reader that left between two lines."""
-        if not self.is_broken:
-            poll = select.poll()
-            poll.register(self._fd, 0)  # errors only
-            self.is_broken = any(state & select.POLLERR for _, state in poll.poll(0))
+        self.is_broken = self.is_broken or not has_reader(self._fd)
         return not self.is_broken
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:

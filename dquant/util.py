@@ -2,7 +2,9 @@
 
 import os
 import random
+import select
 import signal
+import stat
 import sys
 import time
 from typing import TextIO
@@ -31,6 +33,18 @@ def full_jitter(attempt: int, base_s: float, ceiling_s: float) -> float:
 def has_screen(stream: TextIO) -> bool:
     """Tell whether a stream is a terminal on which a picture can be drawn again in its place."""
     return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def is_pipe(fd: int) -> bool:
+    """Tell whether a program reads a descriptor, rather than a file or a service's log."""
+    return stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
+def has_reader(fd: int) -> bool:
+    """Tell whether there is still somebody to write for; notices a reader that left between two lines."""
+    poll = select.poll()
+    poll.register(fd, 0)  # errors only
+    return not any(state & select.POLLERR for _, state in poll.poll(0))
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -207,17 +207,11 @@ class FaultBoard:
 
     def reorder_ns(self, real_ns: int) -> int:
         """Return by how much a connection may lag behind another now."""
-        if not self._faults:
-            return 0
-        return int(max((f.delay_ms for f in self.active(real_ns) if f.kind == "reorder"), default=0.0) * 1e6)
+        return self._longest_ns("reorder", real_ns)
 
     def gap_ns(self, real_ns: int) -> int:
         """Return the time between two cancels of a dead man's switch that fires now; 0: all at once."""
-        if not self._faults:
-            return 0
-        return int(
-            max((f.delay_ms for f in self.active(real_ns) if f.kind == "slow_switch"), default=0.0) * 1e6
-        )
+        return self._longest_ns("slow_switch", real_ns)
 
     def take_rest(
         self,
@@ -248,9 +242,12 @@ class FaultBoard:
 
     def delay_ns(self, real_ns: int, conn_id: str | None = None) -> int:
         """Return by how much a frame to this connection is held back now."""
+        return self._longest_ns("slow", real_ns, conn_id)
+
+    def _longest_ns(self, name: str, real_ns: int, conn_id: str | None = None) -> int:
         if not self._faults:
             return 0
-        delays = [f.delay_ms for f in self.active(real_ns) if f.kind == "slow" and f.bites(None, conn_id)]
+        delays = (f.delay_ms for f in self.active(real_ns) if f.kind == name and f.bites(None, conn_id))
         return int(max(delays, default=0.0) * 1e6)
 
     def take(self, name: str, inst_id: str | None = None) -> Fault | None:

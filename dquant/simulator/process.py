@@ -15,9 +15,7 @@ import contextlib
 import gc
 import json
 import os
-import select
 import signal
-import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dquant.constants import EXIT_DONE, EXIT_USAGE, NS_PER_S
 from dquant.errors import DquantError
-from dquant.util import stop_signals
+from dquant.util import has_reader, is_pipe, stop_signals
 
 if TYPE_CHECKING:
     from dquant.simulator.bitmex_private import SimulatedAccount
@@ -359,7 +357,7 @@ async def _serve(options: SimulateOptions) -> int:
     watcher = None
     if options.parent_pid is not None:
         watcher = asyncio.create_task(_watch(options.parent_pid, stop), name="simulator-parent-watch")
-    elif _is_pipe():
+    elif _has_pipe():
         watcher = asyncio.create_task(_watch_reader(stop), name="simulator-reader-watch")
     try:
         _introduce(options, addresses(simulated.base, options.accounts), stop)
@@ -401,18 +399,16 @@ async def _watch(parent_pid: int, stop: asyncio.Event) -> None:
         loop.remove_reader(0)
 
 
-def _is_pipe() -> bool:
+def _has_pipe() -> bool:
     with contextlib.suppress(OSError, ValueError):  # closed, or not a file at all
-        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+        return is_pipe(sys.stdout.fileno())
     return False
 
 
 async def _watch_reader(stop: asyncio.Event) -> None:
     """Stop when nobody reads the pipe that is our standard output any more."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors only
     while True:
-        if any(state & select.POLLERR for _, state in poll.poll(0)):
+        if not has_reader(sys.stdout.fileno()):
             stop.set()
             return
         await asyncio.sleep(PARENT_CHECK_S)

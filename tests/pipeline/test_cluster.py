@@ -1,8 +1,6 @@
 """Publisher and monitor on a Redis Cluster of three real nodes, over sharded channels."""
 
 import asyncio
-import contextlib
-import io
 import json
 
 import msgspec
@@ -16,6 +14,7 @@ from dquant.pipeline.monitor_view import verdict
 from dquant.pipeline.publisher import Publisher
 from dquant.pipeline.redis_link import RedisSettings
 from dquant.util import now_ns
+from tests.pipeline.monitoring import monitoring
 
 MARKETS = ("a", "b", "c", "d")  # their channels lie on all three nodes
 CHANNELS = tuple(f"price:{name}" for name in MARKETS)
@@ -35,19 +34,6 @@ async def publishers(settings, eventually):
     yield publishers
     for publisher in publishers:
         await publisher.close()
-
-
-@contextlib.asynccontextmanager
-async def monitoring(settings, *channels):
-    monitor = MonitorSubscriber(channels, settings)
-    task = asyncio.create_task(monitor.run(stream=io.StringIO()))
-    try:
-        yield monitor
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
 
 
 def owner_of(cluster, channel):

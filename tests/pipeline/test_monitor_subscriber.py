@@ -18,24 +18,12 @@ from dquant.pipeline.monitor_model import MonitorModel
 from dquant.pipeline.monitor_subscriber import MonitorSubscriber
 from dquant.pipeline.publisher import Publisher
 from dquant.pipeline.redis_link import RedisSettings
+from tests.pipeline.monitoring import monitoring
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-@contextlib.asynccontextmanager
-async def monitoring(settings, *channels, stream=None, **options):
-    monitor = MonitorSubscriber(channels, settings)
-    task = asyncio.create_task(monitor.run(stream=stream or io.StringIO(), **options))
-    try:
-        yield monitor
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
 
 
 @pytest.fixture
