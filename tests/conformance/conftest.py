@@ -67,7 +67,10 @@ Run = Callable[..., Seen]
 
 @pytest.fixture(scope="session")
 def pair() -> Iterator[Pair]:
-    """A simulated pair with a fixed seed."""
+    """A simulated pair with a fixed seed, on the real clock: clients sign with theirs.
+
+    So a test names no contract that will expire, and holds at every hour, Friday 08:00 to 08:10 UTC too.
+    """
     child = start_child(SimulateOptions(seed=SEED))
     yield Pair(child)
     child.stop()

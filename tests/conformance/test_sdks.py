@@ -16,7 +16,9 @@ def test_the_sdk_of_okx_reads_trades_and_listens(run):
     for call in calls.split():
         assert seen[call]["code"] == "0", call
         assert seen[call]["data"], call
-    assert len(seen["get_instruments"]["data"]) == 6
+    aliases = {row["alias"] for row in seen["get_instruments"]["data"]}
+    # From the roll, Friday 08:00 UTC, until 08:05 one of the six has no contract.
+    assert len(seen["get_instruments"]["data"]) == len(aliases) >= 5
     assert seen["get_order_list"]["data"][0]["sz"] == "3"
     assert seen["place_multiple_orders"]["code"] == "2"
     assert [row["sCode"] for row in seen["place_multiple_orders"]["data"]] == ["0", "51020"]
