@@ -15,19 +15,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from email.utils import formatdate
-from functools import lru_cache
 from random import Random
 from typing import Any
 
 from aiohttp import WSMsgType, web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator.clock import VirtualClock
 from dquant.simulator.control import ControlDoor
 from dquant.simulator.flow import CATCH_UP_NS, GRID_NS, Flow
 from dquant.simulator.player import ScenarioPlayer
+from dquant.simulator.rest_door import CLIENT_ERRORS, OwnErrors, RestDoors, hangs_up, http_date
 from dquant.simulator.rest_faults import answer_with_faults
 from dquant.simulator.scenarios import Scenario
 from dquant.simulator.venue import CLOSE_ABORT, Refusal, RestRequest, Venue, VenueConnection
@@ -48,25 +46,6 @@ CLOSE_TIMEOUT_S = 1.0
 REQUEST_LIMIT = 1024 * 1024  # bytes of one message or body
 
 Note = Callable[[dict[str, Any]], None]
-
-# What clients do wrong on the way to us: oversized headers, broken chunks, hanging up in the middle.
-_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
-
-
-class _OwnErrors(logging.LoggerAdapter[logging.Logger]):
-    """A log for aiohttp: what a client did wrong is counted, only what is ours comes with its traceback."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__(logger, {})
-        self.bad_requests = 0
-
-    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
-        """Log an exception that ended a request, unless it is the client's."""
-        if isinstance(exc_info, _CLIENT_ERRORS):
-            self.bad_requests += 1
-            self.debug("%s: %s", msg, type(exc_info).__name__)
-            return
-        super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 class Socket:
@@ -161,7 +140,7 @@ class SimulatedVenues:
         self.venues = {venue.name: venue for venue in venues}
         self.ports = dict(ports or {})
         self.slow_clients = 0
-        self._log = _OwnErrors(logging.getLogger("dquant.simulator.http"))
+        self._log = OwnErrors(logging.getLogger("dquant.simulator.http"))
         self.players: list[ScenarioPlayer] = []
         self._host = host
         self._note = note or (lambda _event: None)
@@ -193,8 +172,11 @@ class SimulatedVenues:
         """
         try:
             for name, venue in self.venues.items():
-                await self._listen(name, self._venue_handler(venue))
-            await self._listen("control", ControlDoor(self).handle)
+                await self._listen(name, self._doors(venue))
+            control = web.Server(
+                ControlDoor(self).handle, access_log=None, logger=self._log, keepalive_timeout=ANY_IDLE_S
+            )
+            await self._listen("control", control)
         except BaseException:
             await self.stop()
             raise
@@ -235,9 +217,7 @@ class SimulatedVenues:
         for runner in runners:
             await runner.cleanup()
 
-    async def _listen(self, name: str, handler: Callable[[web.BaseRequest], Any]) -> None:
-        idle_s = IDLE_S.get(name, ANY_IDLE_S)
-        server = web.Server(handler, access_log=None, logger=self._log, keepalive_timeout=idle_s)
+    async def _listen(self, name: str, server: web.Server) -> None:
         runner = web.ServerRunner(server, shutdown_timeout=CLOSE_TIMEOUT_S)
         await runner.setup()
         self._runners.append(runner)
@@ -347,13 +327,23 @@ class SimulatedVenues:
 
     # Venues
 
+    def _doors(self, venue: Venue) -> RestDoors:
+        return RestDoors(
+            venue,
+            self.clock,
+            tell=lambda: self._flush(time.monotonic_ns()),
+            handler=self._venue_handler(venue),
+            idle_s=IDLE_S.get(venue.name, ANY_IDLE_S),
+            log=self._log,
+        )
+
     def _venue_handler(self, venue: Venue) -> Callable[[web.BaseRequest], Any]:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await self._converse(venue, request)
             try:
                 return await self._answer(venue, request)
-            except _CLIENT_ERRORS:  # a body that breaks off, or is not what its headers say
+            except CLIENT_ERRORS:  # a body that breaks off, or is not what its headers say
                 self._log.bad_requests += 1
                 return web.Response(status=400)
 
@@ -384,8 +374,11 @@ class SimulatedVenues:
         if answer.is_lost and request.transport is not None:
             request.transport.abort()
         # A client measures its clock against this header (BitMEX section 8).
-        headers = {**answer.headers, "Content-Type": answer.content_type, "Date": _date(venue.clock_s())}
-        return web.Response(status=answer.status, body=answer.body, headers=headers)
+        headers = {**answer.headers, "Content-Type": answer.content_type, "Date": http_date(venue.clock_s())}
+        response = web.Response(status=answer.status, body=answer.body, headers=headers)
+        if hangs_up(answer):
+            response.force_close()
+        return response
 
     async def _converse(self, venue: Venue, request: web.BaseRequest) -> web.StreamResponse:
         accepted = venue.connect(
@@ -480,11 +473,6 @@ class SimulatedVenues:
         """Return how much waits to be sent to a client."""
         socket = self._sockets[venue].get(conn_id)
         return 0 if socket is None else socket.queued_bytes
-
-
-@lru_cache(maxsize=4)
-def _date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
