@@ -11,6 +11,7 @@ RESYNC_REFILL_S = 30.0
 SNAPSHOT_WAIT_S = 10.0
 
 CONNECTING = "connecting"  # why a book that never had a snapshot is not live
+SUSPENDED = "suspended"  # why a sound book is not live: its venue lets nobody trade there
 
 
 class TokenBucket:

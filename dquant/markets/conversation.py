@@ -36,6 +36,9 @@ HANDOVER_TRIES = 5
 # whose book has been in doubt for this long: what was asked for there does not come (any more).
 FIRST_BOOK_S = 30.0
 LOST_BOOK_S = 90.0
+# While the instrument is suspended no book is expected, but no longer than this: that it trades again
+# may have been missed between REST and the subscription, and the next connection asks anew.
+SUSPENDED_S = 900.0
 CLOSING_S = 1.0
 # What a connection tells at first may be older than what the one before it told last, for this long.
 BEHIND_S = 3.0
@@ -56,6 +59,7 @@ class Core(Protocol):
     def events_received(self) -> list[Event]: ...
     def texts_to_send(self) -> list[str]: ...
     def depth(self, inst_id: str, levels: int) -> tuple[Levels, Levels] | None: ...
+    def is_suspended(self, inst_id: str) -> bool: ...
     def resyncs(self) -> int: ...
 
 
@@ -261,7 +265,7 @@ class Conversation:
     async def _tick(self) -> None:
         asked_at = 0
         clock = asyncio.get_running_loop().time
-        believed_at = clock()
+        believed_at = traded_at = clock()
         while True:
             await asyncio.sleep(TICK_S)
             now = now_ns()
@@ -272,6 +276,8 @@ class Conversation:
                 self.core.receive_silence()
                 asked_at = now
             if self._book_top is not None:
+                believed_at = traded_at = clock()
+            elif self.core.is_suspended(self.instrument.inst_id) and clock() - traded_at < SUSPENDED_S:
                 believed_at = clock()
             bookless_s = LOST_BOOK_S if self._first_top_at else FIRST_BOOK_S
             if clock() - believed_at > bookless_s:

@@ -156,6 +156,7 @@ class Exchange(AccountTerms):
         desk = OrderDesk(clearing, self._timers, self.options.max_orders, self.options.max_orders_per_symbol)
         desk.house_note = self.options.house_note
         super().__init__(clearing, desk)
+        self.trading_changes = 0  # of ``trading``: who tells of it need not ask each time
         self._trading: dict[str, TradingMode] = {}  # "": the whole venue
         self._delivered: dict[str, Decimal] = {}  # prices of contracts that have ended and are still listed
         self._checked_ns = flow.now_ns
@@ -214,6 +215,7 @@ class Exchange(AccountTerms):
     def set_trading(self, mode: TradingMode, symbol: str | None = None) -> None:
         """Take these orders only from now on, in an instrument or in all; what rests stays."""
         self._trading[symbol or ""] = mode
+        self.trading_changes += 1
 
     def trading(self, symbol: str) -> TradingMode:
         """Return which orders an instrument takes."""
@@ -467,7 +469,7 @@ class Exchange(AccountTerms):
             self.cancel_all(account, symbol, reason=Reason.DELIVERY)
         new_order = self._desk.next_order if self.options.has_delivery_orders else None
         self._clearing.deliver(symbol, price, new_order)
-        self._trading[symbol] = TradingMode.CLOSED
+        self.set_trading(TradingMode.CLOSED, symbol)
         self._delivered.setdefault(symbol, price)
 
     def call_margin(self, account: str, coin: str | None = None) -> None:

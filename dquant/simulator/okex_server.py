@@ -16,7 +16,7 @@ from typing import Any
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import okex_data as data
-from dquant.simulator.exchange import Exchange, ExchangeOptions
+from dquant.simulator.exchange import Exchange, ExchangeOptions, TradingMode
 from dquant.simulator.exchange_faults import AnswerPlan
 from dquant.simulator.faults import Fault, FaultBoard
 from dquant.simulator.flow import Flow
@@ -156,6 +156,8 @@ class OkexServer:
         self.desk = OkexDesk(self, self.exchange, settings, self.options.trade)
         self.private = OkexPrivate(self.desk, self.options.pushes, self.faults)
         self._shows_demo_codes = False
+        self._suspended: set[str] = set()  # as far as it was told
+        self._trading_told = 0
         self._limits_slot = 0
         self._is_maintained = False
         self._rest = OkexRest(self)
@@ -310,6 +312,9 @@ class OkexServer:
         self.private.publish(now_ns, real_ns)
         if now_ns >= self._next_listing_ns:
             self._update_listings(now_ns, real_ns)
+            self._tell_trading(real_ns)
+        elif self._trading_told != self.exchange.trading_changes:
+            self._tell_trading(real_ns)
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._waiting += [entry for entry in waiting if not self._first_push(*entry, real_ns)]
@@ -391,6 +396,8 @@ class OkexServer:
     def row(self, listing: Listing) -> dict[str, Any]:
         """Return an instrument's row as this venue shows it."""
         row = listing.row
+        if listing.inst_id in self._suspended:
+            row = {**row, "state": "suspend"}
         if self._shows_demo_codes:
             row = {**row, "instIdCode": demo_code(listing)}
         if self.options.has_alias:
@@ -505,6 +512,16 @@ class OkexServer:
             event = "listed" if listing.state == "live" else listing.state
             self._notes.append({"event": event, "venue": self.name, "inst_id": name, "ts": now_ns})
             self._push_row(listing, listing.state, real_ns)
+
+    def _tell_trading(self, real_ns: int) -> None:
+        """Say on the instruments channel where trading stopped or goes on."""
+        self._trading_told = self.exchange.trading_changes
+        self._suspended &= self.feeds.keys()
+        for name, feed in self.feeds.items():
+            is_closed = self.exchange.trading(name) is TradingMode.CLOSED
+            if is_closed != (name in self._suspended):
+                self._suspended ^= {name}
+                self._push_row(feed.listing, "suspend" if is_closed else "live", real_ns)
 
     def _push_row(self, listing: Listing, state: str, real_ns: int) -> None:
         subscription = ("instruments", listing.inst_type)

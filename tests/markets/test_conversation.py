@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,11 +11,26 @@ from dquant.errors import MarketUnreachable, RateLimited, RemoteProtocolError
 from dquant.markets import conversation as module
 from dquant.markets.conversation import ConnectionSettings, Conversation, Keeper
 from dquant.model.events import BookStale, Event, Price, ReconnectAsked, TopOfBook
+from dquant.model.instrument import Instrument
 from dquant.util import now_ns
 
 DEADLINE_S = 5.0
 SETTINGS = ConnectionSettings(reconnect_base_s=0.01, reconnect_ceiling_s=0.04)
 STALE = Price("m", "X", "dev", 1, None, None, None, None, "stale", "connecting", 0, 0)
+
+
+INSTRUMENT = Instrument(
+    venue="okex",
+    inst_id="X",
+    kind="swap",
+    family="X",
+    tick=Decimal("0.1"),
+    lot=Decimal(1),
+    min_size=Decimal(1),
+    multiplier=Decimal(100),
+    is_inverse=True,
+    settle_ccy="BTC",
+)
 
 
 def top(bid: float, ts_event: int = 1, *, from_book: bool = True) -> TopOfBook:
@@ -30,6 +46,7 @@ class FakeCore:
         self.messages = self.quarantined = self.asked = 0
         self.script: list[list[Event]] = []
         self.failure: Exception | None = None
+        self.suspended = False
         self._events: list[Event] = []
 
     def receive_open(self, now: int) -> None: ...
@@ -56,6 +73,9 @@ class FakeCore:
 
     def depth(self, inst_id: str, levels: int) -> None:
         return None
+
+    def is_suspended(self, inst_id: str) -> bool:
+        return self.suspended
 
     def resyncs(self) -> int:
         return self.asked
@@ -100,7 +120,7 @@ class Bench:
         found = self.opening()
         if found is not None:
             await found
-        talk = Conversation(FakeCore(), "ws://x", SETTINGS, self._on_top, self._on_event, None)
+        talk = Conversation(FakeCore(), "ws://x", SETTINGS, self._on_top, self._on_event, INSTRUMENT)
         self.conversations.append(talk)
         self._changed.set()
         return talk
@@ -456,6 +476,25 @@ async def test_connection_whose_book_does_not_come_back_is_given_up(
     await bench.until(lambda: bench.all("down"))
 
     assert bench.all("down") == ["no book in 0.05 s"]
+
+
+async def test_connection_is_not_given_up_for_want_of_a_price_while_nobody_can_trade(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But when that is over, or has lasted so long that its end may have been missed."""
+    monkeypatch.setattr(module, "FIRST_BOOK_S", 0.05)
+    monkeypatch.setattr(module, "LOST_BOOK_S", 0.05)
+    bench.conversations[0].core.suspended = True
+    bench.say(0, top(1.0), BookStale("X", "suspended", 0))
+    await asyncio.sleep(0.15)
+    assert bench.all("down") == []
+    bench.conversations[0].core.suspended = False
+    await bench.until(lambda: len(bench.connections) == 2)
+
+    monkeypatch.setattr(module, "SUSPENDED_S", 0.05)
+    bench.conversations[1].core.suspended = True
+    await bench.until(lambda: len(bench.all("down")) == 2)
+    assert bench.all("down") == ["no book in 0.05 s"] * 2
 
 
 async def test_clock_that_is_set_back_keeps_no_dead_connection_alive(bench: Bench) -> None:

@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dquant.datafeed import Datafeed
+from dquant.markets import conversation
 from dquant.markets.bitmex._bitmex_protocol import BitmexPublicProtocol
 from dquant.markets.market import Market
 from dquant.markets.market_factory import create_markets
@@ -200,6 +201,38 @@ def test_fault_is_told_with_its_reason_everywhere_and_heals(case: Case, rig: Rig
     assert not any(mark.screen(LEGS[other]))
     assert market.price.seq > before.seq
     check_truth(mark, name, venues, within_s=1.0 + case.params.get("delay_ms", 0) / 1e3)
+
+
+@pytest.mark.parametrize("venue", ["okex", "bitmex"])
+def test_suspended_instrument_is_stale_everywhere_until_it_trades_again(
+    venue: str, rig: Rig, venues: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its book is sound and goes on, on a connection that is kept, and on the next one too."""
+    monkeypatch.setattr(conversation, "FIRST_BOOK_S", 0.2)
+    monkeypatch.setattr(conversation, "LOST_BOOK_S", 0.2)
+    name = NAMES[venue]
+    other = BITMEX if name == OKEX else OKEX
+    market, log = rig.markets[name], rig.log
+    inst_id, mark = market.price.inst_id, log.mark()
+    reconnects = market._face.reconnects
+
+    venues.inject(venue, "trading", mode="closed", inst_id=inst_id)
+    log.wait(lambda: "suspended" in mark.screen(LEGS[name]))
+    suspended = log.mark()
+    time.sleep(0.4)  # twice what a connection without a book is kept for
+    assert market._face.reconnects == reconnects
+    venues.inject(venue, "drop")
+    log.wait(lambda: suspended.reasons(name) == ["connection lost", "suspended"])
+    assert {price.verdict for price in suspended.prices(name)} == {STALE}
+    assert market.get_ticker() is None
+
+    venues.inject(venue, "trading", mode="open", inst_id=inst_id)
+    log.wait(rig.is_live)
+    assert mark.reasons(name) == ["suspended", "connection lost", "suspended"]
+    assert mark.reasons(other) == []
+    on_redis = [record for record in mark.redis("price", name) if record["verdict"] == STALE]
+    assert ("suspended", None, None) in {(each["reason"], each["bid"], each["ask"]) for each in on_redis}
+    check_truth(mark, name, venues)
 
 
 def verdicts(records: list[dict[str, Any]]) -> list[str]:

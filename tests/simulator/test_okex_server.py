@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dquant.simulator.exchange import TradingMode
 from dquant.simulator.okex_server import OkexOptions
 
 INST, NEXT, NEW = "BTC-USD-261127", "BTC-USD-261204", "BTC-USD-261211"
@@ -111,6 +112,30 @@ def test_the_roll_expires_one_contract_and_lists_the_next(okex_at, frames):
         for frame in said
         if frame["arg"]["channel"] == "instruments"
     ]
+
+
+def test_an_instrument_says_when_it_takes_no_orders(okex_at, frames):
+    """Its books go on. What expires while it is suspended says that it expired, and nothing else."""
+    okex = okex_at(2026, 11, 27, 7, 59, 50)
+    connection = okex.connect()
+    okex.subscribe(connection, {"channel": "instruments", "instType": "FUTURES"})
+    frames(connection)
+
+    def told():
+        okex.run(100)
+        return [(row["instId"], row["state"]) for frame in frames(connection) for row in frame["data"]]
+
+    okex.venue.exchange.set_trading(TradingMode.CLOSED, NEXT)
+    assert told() == [(NEXT, "suspend")]
+    assert told() == []
+    assert okex.get("public/instruments", instType="FUTURES", instId=NEXT)[1]["data"][0]["state"] == "suspend"
+    okex.venue.exchange.set_trading(TradingMode.OPEN, NEXT)
+    assert told() == [(NEXT, "live")]
+
+    okex.venue.exchange.set_trading(TradingMode.CLOSED, INST)
+    assert told() == [(INST, "suspend")]
+    okex.pass_time(10_000)
+    assert [state for name, state in told() if name == INST] == ["expired"]
 
 
 def test_an_expired_contract_can_still_be_unsubscribed(okex_at, frames):

@@ -10,6 +10,7 @@ symbol, levels named by id (fact sheet 3.4). BitMEX has neither sequence numbers
   for a new ``partial`` by unsubscribing and subscribing, as often as ``BookWatch`` allows
 - so does a top that is not what ``quote`` says it is (``_bitmex_quotes``), where quotes are subscribed
 - a late message makes it stale as long as its lag lasts; the book goes on being kept
+- so does a symbol that is not open for trading (``SUSPENDED_STATES``)
 
 Where a symbol is fed by several L2 tables, only the fullest one speaks.
 """
@@ -22,7 +23,7 @@ import msgspec
 
 from dquant.markets.bitmex._bitmex_frames import IsoClock, LevelRow, TableFrame, symbol_of
 from dquant.markets.bitmex._bitmex_quotes import QuoteCheck
-from dquant.markets.book_watch import CONNECTING, BookWatch
+from dquant.markets.book_watch import CONNECTING, SUSPENDED, BookWatch
 from dquant.markets.lag_watch import LagWatch
 from dquant.model.book import Levels
 from dquant.model.events import Event, SubscriptionChanged, TopOfBook
@@ -33,6 +34,9 @@ BOOK_TABLES: Final = ("orderBookL2", "orderBookL2_100", "orderBookL2_25")
 
 # At funding time a few updates of levels deleted just before are ordinary (fact sheet 8).
 UNKNOWN_LIMIT = 10
+
+# Neutral words (``state_of``) for states in which nobody can trade; a word that is not known is none of them.
+SUSPENDED_STATES = ("suspend", "preopen", "expired")
 
 QUOTES_OFF = "not heeded any more: it disagrees with each new snapshot of the book"
 
@@ -108,6 +112,7 @@ class BitmexBooks:
         self._symbols = None if symbols is None else frozenset(symbols)
         self._silence_s = silence_s
         self._clock, self._send, self._quarantine, self._lag = clock, send, quarantine, lag
+        self._suspended: set[str] = set()
         self._whole_tables: set[str] = set()
         self._single_tables: set[str] = set()  # subscribed symbol by symbol
         self._tables: dict[str, dict[str, _Book]] = {table: {} for table in BOOK_TABLES}
@@ -229,6 +234,29 @@ class BitmexBooks:
                 quote.bid, quote.bid_size, quote.ask, quote.ask_size, quote.ts_event, quote.ts_recv
             )
 
+    def receive_state(self, symbol: str, state: str, ts_recv: int, events: list[Event]) -> None:
+        """Take the state of a symbol, in neutral words.
+
+        While it is suspended its books are kept but not told; afterwards a partial is asked for, because
+        a book may stand still.
+        """
+        books = [table[symbol] for table in self._tables.values() if symbol in table]
+        if state in SUSPENDED_STATES:
+            self._suspended.add(symbol)
+            for book in books:
+                if book.watch.is_live:
+                    self._suspend(book, ts_recv, events)
+        elif symbol in self._suspended:
+            self._suspended.remove(symbol)
+            for book in books:
+                if book.watch.reason == SUSPENDED:
+                    book.watch.doubt(SUSPENDED, ts_recv)
+                    self._ask(book, ts_recv)
+
+    def is_suspended(self, symbol: str) -> bool:
+        """Tell whether the venue lets nobody trade this symbol now."""
+        return symbol in self._suspended
+
     def receive_begin(self, topic: str) -> None:
         """Note that a topic was acknowledged: that of one symbol, or of all."""
         table, _, symbol = topic.partition(":")
@@ -343,6 +371,9 @@ class BitmexBooks:
                 events.append(stale)
             return
         if not watch.is_live:
+            if watch.inst_id in self._suspended:
+                self._suspend(book, ts_recv, events)
+                return
             watch.accept()
         if book.is_heard:
             events.append(TopOfBook(watch.inst_id, bid, bid_size, ask, ask_size, ts_event, ts_recv))
@@ -355,6 +386,11 @@ class BitmexBooks:
         if stale is not None and book.is_heard:
             events.append(stale)
         self._ask(book, now)
+
+    def _suspend(self, book: _Book, now: int, events: list[Event]) -> None:
+        stale = book.watch.doubt(SUSPENDED, now, is_resync_wanted=False)
+        if stale is not None and book.is_heard:
+            events.append(stale)
 
     def _ask(self, book: _Book, now: int) -> None:
         """Ask for a new partial if one is wanted and the limit allows."""

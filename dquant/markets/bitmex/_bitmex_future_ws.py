@@ -7,13 +7,15 @@ Perpetuals only: nothing here rolls. Fact sheet ``bitmex`` sections 1 and 2.
 
 import logging
 
+import msgspec
+
 from dquant.errors import MarketUnreachable
 from dquant.markets.bitmex._bitmex_future_rest import BitmexFutureRest
 from dquant.markets.bitmex._bitmex_protocol import BitmexPublicProtocol
 from dquant.markets.conversation import ConnectionSettings, Conversation
 from dquant.markets.face import MarketSink, MarketSpec
 from dquant.markets.websocket_face import WebsocketFace
-from dquant.model.events import Event, SubscriptionChanged
+from dquant.model.events import Event, InstrumentState, SubscriptionChanged
 from dquant.model.instrument import Instrument
 from dquant.util import now_ns
 
@@ -58,6 +60,7 @@ class BitmexFutureWs(WebsocketFace):
             topics=tuple(self._channels),
             lag=self._lag,
         )
+        core.receive_state(self._symbol, self._instrument.state, now_ns())
         core.subscribe()
         return Conversation(
             core,
@@ -84,7 +87,10 @@ class BitmexFutureWs(WebsocketFace):
         if not conversation.is_heard:
             return
         self._sink.on_event(event)
-        if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
+        if isinstance(event, InstrumentState) and event.inst_id == self._symbol:
+            # The next connection may bring the book before it brings this.
+            self._instrument = msgspec.structs.replace(conversation.instrument, state=event.state)
+        elif isinstance(event, SubscriptionChanged) and not event.is_subscribed:
             # Without a code it was not the venue that ended it.
             words = f"refused: {event.code} {event.message}" if event.code else event.message
             logger.warning("%s: %s %s", self._spec.name, event.channel, words)

@@ -167,6 +167,10 @@ class BitmexPublicProtocol:
         """Note that the connection is there: what was asked for goes out now."""
         self._books.receive_open(now)
 
+    def receive_state(self, inst_id: str, state: str, now: int) -> None:
+        """Take the state of a symbol, in neutral words, from elsewhere: its book may begin before its row."""
+        self._books.receive_state(inst_id, state, now, self._events)
+
     def receive_text(self, text: str | bytes, ts_recv: int) -> None:
         """Take one text frame; then drain ``texts_to_send`` and ``events_received``.
 
@@ -241,6 +245,10 @@ class BitmexPublicProtocol:
     def depth(self, inst_id: str, levels: int) -> tuple[Levels, Levels] | None:
         """Return up to ``levels`` (price, size) a side, best first; ``None`` while the book is stale."""
         return self._books.depth(inst_id, levels)
+
+    def is_suspended(self, inst_id: str) -> bool:
+        """Tell whether the venue lets nobody trade this symbol now, so that no book is to be expected."""
+        return self._books.is_suspended(inst_id)
 
     @property
     def unbegun(self) -> Counter[str]:
@@ -415,6 +423,7 @@ class BitmexPublicProtocol:
             old.state = state
             if state is not None:
                 self._events.append(InstrumentState(symbol, state_of(state), ts_recv))
+                self._books.receive_state(symbol, state_of(state), ts_recv, self._events)
 
     def _receive_funding(self, row: FundingRow, is_partial: bool, ts_recv: int) -> None:
         """Take a funding that happened; the instrument's coming one is newer and not overwritten."""

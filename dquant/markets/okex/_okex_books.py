@@ -8,6 +8,7 @@ from ``books`` or, on a tape, from one of its deeper kin (fact sheet ``okx-v5`` 
   comes and asks for a new snapshot by unsubscribing and subscribing, as often as ``BookWatch`` allows
 - a crossed book or a late message make it stale too, but its chain is followed: the next message
   may put it right
+- so does a suspension of its instrument (5.7), until the first message after that
 
 Tops that the venue sends ready-made share the book's line of seqIds and never go behind it.
 """
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from math import inf
 
 from dquant.constants import NS_PER_MS, NS_PER_S
-from dquant.markets.book_watch import CONNECTING, BookWatch, TokenBucket
+from dquant.markets.book_watch import CONNECTING, SUSPENDED, BookWatch, TokenBucket
 from dquant.markets.lag_watch import LagWatch
 from dquant.markets.okex._okex_frames import (
     BookData,
@@ -42,6 +43,7 @@ IDLE_LIMIT_NS = 75 * NS_PER_S
 MAX_LEVELS = 5000
 
 AUCTION_STATES = ("preopen",)
+SUSPENDED_STATES = ("suspend",)
 
 _SNAPSHOT = "snapshot"
 _UPDATE = "update"
@@ -75,7 +77,7 @@ class _BookState:
         self.last_prev: int | None = None
         self.plain_seq: int | None = None  # ``last_seq`` while the book is live and the chain its only proof
         self.silent_seq: int | None = None  # where the chain stood when the book fell silent
-        self.is_followed = False  # in doubt, crossed or late, but the chain still holds
+        self.is_followed = False  # crossed, late or suspended, but the chain still holds
         self.has_newer_top = False  # a ready-made one came, of a later seqId than the book had then
         self.newer_seq = 0
 
@@ -109,6 +111,7 @@ class OkexBooks:
         self._is_open = is_open
         self._books: dict[str, _BookState] = {}
         self._in_auction: set[str] = set()
+        self._suspended: set[str] = set()
 
     def open(self, inst_id: str, now: int) -> None:
         """Note that the book of an instrument is asked for."""
@@ -188,12 +191,30 @@ class OkexBooks:
             if stale is not None:
                 events.append(stale)
 
-    def receive_state(self, inst_id: str, state: str) -> None:
-        """Take the state of an instrument: in pre-open and call auction a crossed book is legal (5.2)."""
+    def receive_state(self, inst_id: str, state: str, ts_recv: int, events: list[Event]) -> None:
+        """Take the state of an instrument.
+
+        In pre-open and call auction a crossed book is legal (5.2). While an instrument is suspended its
+        book is kept but not told; afterwards a snapshot is asked for, because the book may stand still.
+        """
         if state in AUCTION_STATES:
             self._in_auction.add(inst_id)
         else:
             self._in_auction.discard(inst_id)
+        book = self._books.get(inst_id)
+        if state in SUSPENDED_STATES:
+            self._suspended.add(inst_id)
+            if book is not None and book.watch.is_live:
+                self._follow(book, SUSPENDED, ts_recv, events, is_resync_wanted=False)
+        elif inst_id in self._suspended:
+            self._suspended.remove(inst_id)
+            if book is not None and book.watch.reason == SUSPENDED:
+                book.watch.doubt(SUSPENDED, ts_recv)
+                self._ask_snapshot(book, ts_recv)
+
+    def is_suspended(self, inst_id: str) -> bool:
+        """Tell whether the venue lets nobody trade this instrument now."""
+        return inst_id in self._suspended
 
     def receive_time(self, now: int, events: list[Event]) -> None:
         """Judge silence and size, and ask for the snapshots that are still wanted."""
@@ -266,14 +287,22 @@ class OkexBooks:
             return
         if state.proved is not None and not self._is_proved(state, data, ts_recv, events):
             return
+        book: PriceBook | ChecksumBook
         if state.proved is not None:
-            self._conclude(state, state.proved, inst_id, data, ts_recv, events)
+            book = state.proved
         elif isinstance(data, BookData):
-            state.book.apply(data.bids, data.asks)
-            self._conclude(state, state.book, inst_id, data, ts_recv, events)
+            book = state.book
+            book.apply(data.bids, data.asks)
         else:
             # The old checksum came back: this book lacks the spelling that proves it.
             self._doubt(state, "checksum returned", ts_recv, events)
+            return
+        if inst_id in self._suspended:
+            watch.last_ts = ts_recv
+            state.last_seq, state.last_prev = data.seqId, data.prevSeqId
+            self._follow(state, SUSPENDED, ts_recv, events, is_resync_wanted=False)
+        else:
+            self._conclude(state, book, inst_id, data, ts_recv, events)
 
     @staticmethod
     def _note_quiet(state: _BookState, seq: int) -> None:

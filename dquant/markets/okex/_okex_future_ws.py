@@ -12,6 +12,8 @@ import asyncio
 import logging
 import random
 
+import msgspec
+
 from dquant.constants import NS_PER_S
 from dquant.errors import MarketError, MarketUnreachable
 from dquant.markets.conversation import TICK_S, ConnectionSettings, Conversation
@@ -79,6 +81,7 @@ class OkexFutureWs(WebsocketFace):
         if instrument.kind == "swap" and "funding-rate" not in self._channels:
             wanted.append({"channel": "funding-rate", "instId": instrument.inst_id})
         core.subscribe(wanted)
+        core.receive_state(instrument.inst_id, instrument.state, now_ns())
         core.subscribe([{"channel": "instruments", "instType": WIRE_KINDS[instrument.kind]}])
         return Conversation(
             core,
@@ -173,6 +176,8 @@ class OkexFutureWs(WebsocketFace):
                 self._note_expiry(conversation, event.inst_id)
             if event.inst_id != conversation.instrument.inst_id:
                 return
+            # For the next connection, should REST not answer then.
+            self._instrument = msgspec.structs.replace(conversation.instrument, state=event.state)
         self._sink.on_event(event)
         if isinstance(event, SubscriptionChanged) and not event.is_subscribed:
             logger.warning(

@@ -132,6 +132,10 @@ class OkexPublicProtocol:
         self._now = now
         self._books.receive_open(now)
 
+    def receive_state(self, inst_id: str, state: str, now: int) -> None:
+        """Take the state of an instrument from elsewhere: the channel may tell only what changes (5.7)."""
+        self._books.receive_state(inst_id, state, now, self._events)
+
     def receive_text(self, text: str | bytes, ts_recv: int) -> None:
         """Take one text frame; then drain ``texts_to_send`` and ``events_received``.
 
@@ -194,6 +198,10 @@ class OkexPublicProtocol:
     def depth(self, inst_id: str, levels: int) -> tuple[Levels, Levels] | None:
         """Return the best levels (price, size) of a live book, best first; else ``None``."""
         return self._books.depth(inst_id, levels)
+
+    def is_suspended(self, inst_id: str) -> bool:
+        """Tell whether the venue lets nobody trade this instrument now, so that no book is to be expected."""
+        return self._books.is_suspended(inst_id)
 
     @property
     def duplicates(self) -> int:
@@ -262,7 +270,7 @@ class OkexPublicProtocol:
             if event is not None:
                 self._events.append(event)
             if isinstance(event, InstrumentState):
-                self._books.receive_state(event.inst_id, event.state)
+                self._books.receive_state(event.inst_id, event.state, ts_recv, self._events)
 
     # -- control, requests ---------------------------------------------------------------------
 

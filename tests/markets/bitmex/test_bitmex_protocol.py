@@ -243,6 +243,47 @@ def test_a_crossed_book_is_stale_until_a_new_partial():
     assert client.resyncs() == 1
 
 
+def states(action, word):
+    return {
+        "table": "instrument",
+        "action": action,
+        "filter": {"symbol": "XBTUSD"},
+        "data": [{"symbol": "XBTUSD", "state": word}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "neutral"), [("Closed", "suspend"), ("Unlisted", "preopen"), ("Settled", "expired")]
+)
+def test_symbol_that_is_not_open_has_no_price_until_it_is(word, neutral):
+    """Its book is sound and goes on; nobody can trade there."""
+    client = core()
+    told(client, partial(), states("partial", "Open"))
+    assert told(client, states("update", word)) == [
+        InstrumentState("XBTUSD", neutral, NOW),
+        BookStale("XBTUSD", "suspended", NOW),
+    ]
+    assert told(client, book("update", level(2, "Buy", 6)), partial()) == []
+    client.receive_time(NOW + int((SILENCE_S + 1) * NS_PER_S))
+    assert (client.events_received(), commands(client)) == ([], [])
+    assert (client.depth("XBTUSD", 1), client.is_suspended("XBTUSD")) == (None, True)
+
+    assert told(client, states("update", "Open")) == [InstrumentState("XBTUSD", "live", NOW)]
+    assert commands(client) == [("unsubscribe", [BOOK_TOPIC]), ("subscribe", [BOOK_TOPIC])]
+    assert tops(told(client, book("update", level(2, "Buy", 7)))) == [(100.0, 7.0, 101.0, 10.0)]
+
+
+def test_symbol_that_was_not_open_before_the_connection_is_never_live_there():
+    """Its book may come before its row of ``instrument``."""
+    client = core()
+    client.receive_state("XBTUSD", "suspend", NOW)
+
+    assert told(client, partial(), book("update", level(2, "Buy", 6))) == [
+        BookStale("XBTUSD", "suspended", NOW)
+    ]
+    assert len(tops(told(client, states("partial", "Open"), partial()))) == 1
+
+
 def test_acks_of_a_resync_are_not_told_as_the_end_of_the_subscription():
     client = core()
     told(client, partial(), book("insert", level(3, "Buy", 5, 102.0)))

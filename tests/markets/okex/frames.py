@@ -58,6 +58,13 @@ def push(channel, *data, inst_id=INST):
     return {"arg": {"channel": channel, "instId": inst_id}, "data": list(data)}
 
 
+def state(word, inst_id=INST):
+    return {
+        "arg": {"channel": "instruments", "instType": "FUTURES"},
+        "data": [{"instId": inst_id, "state": word}],
+    }
+
+
 def error(code, message="Refused.", **fields):
     return {"event": "error", "code": code, "msg": message, **fields}
 

@@ -11,17 +11,19 @@ from dquant.constants import NS_PER_MS
 from dquant.markets.lag_watch import LagWatch
 from dquant.markets.okex._okex_books import MAX_LEVELS
 from dquant.markets.okex._okex_protocol import OkexPublicProtocol
-from dquant.model.events import BookStale, SubscriptionChanged, TopOfBook
+from dquant.model.events import BookStale, InstrumentState, SubscriptionChanged, TopOfBook
 from tests.markets.okex.frames import (
     BOOKS,
     INST,
     NOW,
+    SILENCE_S,
     at,
     book,
     commands,
     core,
     snapshot,
     stale_reasons,
+    state,
     told,
     tops,
     update,
@@ -229,14 +231,49 @@ def test_old_snapshot_and_idle_frame_of_a_quiet_book_are_not_late():
 
 def test_crossed_book_is_legal_in_pre_open_and_not_after_it():
     client = core("A", INST)
-    state = {"arg": {"channel": "instruments", "instType": "FUTURES"}, "data": []}
-    told(client, {**state, "data": [{"instId": INST, "state": "preopen"}]})
+    told(client, state("preopen"))
     crossed = {"bids": [(102, 1)]}
     assert tops(told(client, snapshot(10), update(10, 11, **crossed))) == [(100, 7, 101, 5), (102, 1, 101, 5)]
     assert stale_reasons(told(client, snapshot(10, "A", **crossed))) == ["crossed"]
 
-    told(client, {**state, "data": [{"instId": INST, "state": "live"}]})
+    told(client, state("live"))
     assert stale_reasons(told(client, update(11, 12))) == ["crossed"]
+
+
+def test_suspended_instrument_has_no_price_until_its_venue_says_that_it_is_live():
+    """Its book is sound and goes on; nobody can trade there. The chain holds, or breaks as ever."""
+    client = core()
+    told(client, snapshot(10), state("suspend", "A"))
+    assert told(client, state("suspend")) == [
+        InstrumentState(INST, "suspend", NOW),
+        BookStale(INST, "suspended", NOW),
+    ]
+    assert (
+        told(client, update(10, 11, bids=[(100.5, 1)]), update(11, 12, bids=[(102, 1)]), update(12, 12)) == []
+    )
+    client.receive_time(at(SILENCE_S + 1))
+    assert (client.events_received(), commands(client)) == ([], [])
+    assert (client.depth(INST, 1), client.is_suspended(INST)) == (None, True)
+    assert stale_reasons(told(client, update(13, 14), snapshot(20))) == ["sequence broken", "suspended"]
+    client.texts_to_send()
+
+    assert told(client, state("live")) == [InstrumentState(INST, "live", NOW)]
+    assert commands(client) == [("unsubscribe", [BOOKS]), ("subscribe", [BOOKS])]
+    assert tops(told(client, update(20, 21, bids=[(100.5, 1)]))) == [(100.5, 1, 101, 5)]
+    assert client.depth(INST, 1) is not None
+
+
+def test_instrument_that_was_suspended_before_the_connection_is_never_live_there():
+    client = core()
+    client.receive_state(INST, "suspend", NOW)
+    top = book(None, [(101, 1)], [(100.5, 1)], channel="bbo-tbt", seqId=11)
+    proved = snapshot(20, checksum=_signed(b"100:7:101:5"))
+    events = told(client, snapshot(10), update(10, 10), top, proved)
+    assert [event.reason for event in events if isinstance(event, BookStale)] == ["suspended"] * 2
+    assert not any(event.from_book for event in events if isinstance(event, TopOfBook))
+
+    told(client, state("live"))
+    assert len(tops(told(client, snapshot(30)))) == 1
 
 
 def test_book_given_up_is_forgotten_and_its_late_messages_are_ignored():
