@@ -126,6 +126,10 @@ class PublishedBook:
         """Return the rows of a partial, stamped with the time of its making."""
         return [self.row(place, level, ts, level.size) for place, level in self.window(depth).items()]
 
+    def farewell(self, ts: int) -> list[str]:
+        """Return the rows that delete every published level."""
+        return [self.row(place, level, ts, None) for place, level in self.window(0).items()]
+
 
 class ThrottledWindow:
     """The best levels of a book, told in steps; a level that leaves the window is deleted there."""
@@ -146,6 +150,10 @@ class ThrottledWindow:
     def image(self, ts: int) -> list[str]:
         """Return the rows of a partial: what the last step showed."""
         return [self._source.row(place, level, ts, level.size) for place, level in self._shown.items()]
+
+    def farewell(self, ts: int) -> list[str]:
+        """Return the rows that delete what the last step showed."""
+        return [self._source.row(place, level, ts, None) for place, level in self._shown.items()]
 
     def step(self, ts: int) -> dict[str, list[str]]:
         """Return the rows by action that lead from what was shown to the window of now."""

@@ -489,6 +489,7 @@ class BitmexServer:
         price = self.private.settle(symbol, self.now_ns, self.real_ns)
         if market.row["state"] != "Settled":  # by force, before its time
             self._tell_settlement(market, price, market.contract.expiry or self.now_ns)
+        self._tell_book_ends(market)
         self.gone[symbol] = market.row
         if len(self.gone) > GONE_LIMIT:
             del self.gone[next(iter(self.gone))]
@@ -499,7 +500,24 @@ class BitmexServer:
         self.markets[contract.symbol] = successor
         self.private.list_market(successor)
         self._tell_rows("instrument", contract.symbol, "insert", [successor.row])
+        self._tell_book_begins(successor)
         self._note("settlement", symbol, price=float(price), listed=contract.symbol)
+
+    def _tell_book_ends(self, market: BitmexMarket) -> None:
+        """Take away the levels of a contract that is over, as all its orders are cancelled."""
+        for table in L2_TABLES:
+            book = market.windows.get(table) if table in WINDOWS else market.book
+            if book is not None and self._is_heard(table, market.symbol):
+                self._tell(table, market.symbol, tables.delta(table, "delete", book.farewell(self.now_ns)))
+
+    def _tell_book_begins(self, market: BitmexMarket) -> None:
+        """Bring the book of a new contract to who listens to those of all: no partial comes for it."""
+        for table in L2_TABLES:
+            if self._is_heard(table, market.symbol):
+                self._tell(
+                    table, market.symbol, tables.delta(table, "insert", self._book_image(market, table))
+                )
+        self._tell_rows("orderBook10", market.symbol, "insert", [market.ten])
 
     def _tell_settlement(self, market: BitmexMarket, price: Decimal, ended_ns: int) -> None:
         settlement, trade = market.settlement_rows(float(price), ended_ns)

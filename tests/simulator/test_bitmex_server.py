@@ -17,6 +17,7 @@ from dquant.simulator.venue import Refusal
 
 START_NS = 1_782_921_600_000_000_000  # 2026-07-01T16:00:00Z
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "bitmex"
+EXPIRY_NS = 1_790_337_600_000_000_000  # 2026-09-25T12:00:00Z, of XBTU26
 STEP_NS = 10 * NS_PER_MS
 
 
@@ -508,6 +509,25 @@ def test_a_future_settles_and_the_next_one_is_listed(bench):
     assert "XBTU26" not in bench.venue.truth()
     (error,) = bench.ask(connection, "subscribe", "quote:XBTU26")
     assert error["error"] == "Unknown or expired symbol."
+
+
+def test_who_listens_to_all_books_sees_one_end_and_the_next_begin():
+    """At 12:00 UTC of the last Friday of a quarter no partial comes; unknown levels cannot be updated."""
+    bench = Bench(start_ns=EXPIRY_NS - NS_PER_S)
+    tables = ("orderBookL2", "orderBookL2_25", "orderBook10")
+    connection = bench.connect(f"subscribe={','.join(tables)}")
+    bench.run(2500)
+    frames = frames_of(connection)
+    whole, window = (Mirror(table).take(frames) for table in tables[:2])
+    assert {symbol for symbol, _id, _side in whole.rows} == set(bench.venue.markets)
+    for symbol in bench.venue.markets:
+        assert whole.book(symbol) == bench.true_book(symbol)
+        assert len(window.book(symbol)) == 50
+    assert window.book("XBTU26") == {}
+    for mirror in (whole, window):
+        assert (mirror.unknown, mirror.doubled, mirror.crossings, mirror.early) == (0, 0, 0, 0)
+    tens = [frame["action"] for frame in of(frames, "orderBook10") if frame["data"][0]["symbol"] == "XBTZ26"]
+    assert tens[:2] == ["insert", "update"]
 
 
 # Faults
