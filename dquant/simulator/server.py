@@ -257,6 +257,11 @@ class SimulatedVenues:
             self._publish(self.flow.now_ns, time.monotonic_ns())
             self._flush(time.monotonic_ns())
 
+    def _tell(self) -> None:
+        """Tell websockets what a request set off."""
+        self._settle()
+        self._flush(time.monotonic_ns())
+
     def _publish(self, now_ns: int, real_ns: int) -> None:
         if self.players:
             self._play(now_ns, real_ns)
@@ -331,7 +336,7 @@ class SimulatedVenues:
         return RestDoors(
             venue,
             self.clock,
-            tell=lambda: self._flush(time.monotonic_ns()),
+            tell=self._tell,
             handler=self._venue_handler(venue),
             idle_s=IDLE_S.get(venue.name, ANY_IDLE_S),
             log=self._log,
@@ -367,8 +372,7 @@ class SimulatedVenues:
             await asyncio.sleep(delay_ns / NS_PER_S)
         real_ns = time.monotonic_ns()
         answer = answer_with_faults(venue, asked, self.clock.now(real_ns), real_ns)
-        self._settle()
-        self._flush(time.monotonic_ns())  # what the request set off is news for websockets
+        self._tell()
         if answer.delay_ns:
             await asyncio.sleep(answer.delay_ns / NS_PER_S)
         if answer.is_lost and request.transport is not None:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -181,35 +182,50 @@ async def test_what_a_client_saw_is_the_truth_when_the_clock_stands(stepped):
         assert (float(shown["bids"][0][0]), float(shown["asks"][0][0])) == (top["bid"], top["ask"])
 
 
-async def test_a_request_is_told_of_before_the_next_one_where_the_clock_stands(monkeypatch):
+@pytest.mark.parametrize("way", ["websocket", "rest"])
+async def test_a_request_is_told_of_before_the_next_one_where_the_clock_stands(monkeypatch, way):
     # No tick of real time may decide which of them are told of together, and so in what order.
     monkeypatch.setattr(server, "TICK_S", 60.0)
     stand = await make_stand(speed=0.0)
-    when = str(START // 1_000_000_000)
-    login = {
-        "apiKey": "a",
-        "passphrase": "c",
-        "timestamp": when,
-        "sign": sign("b", f"{when}GET/users/self/verify"),
-    }
-    order = {"tdMode": "cross", "side": "buy", "ordType": "market", "sz": "1"}
-    spot = order | {"tdMode": "cash", "tgtCcy": "base_ccy", "sz": "0.01"}
-    swap_code, spot_code = 10458, 3
+    swap = {"tdMode": "cross", "side": "buy", "ordType": "market", "sz": "1"}
+    spot = swap | {"tdMode": "cash", "tgtCcy": "base_ccy", "sz": "0.01"}
+    orders = {"BTC-USDT": (3, spot), "BTC-USD-SWAP": (10458, swap)}
     try:
         async with stand.okex() as public, stand.okex("private") as private:
             await subscribe(public, "trades", inst_id="BTC-USD-SWAP")
             await subscribe(public, "trades", inst_id="BTC-USDT")
             assert [(await receive(public))["event"] for _ in range(2)] == ["subscribe"] * 2
-            await private.send(json.dumps({"op": "login", "args": [login]}))
-            for number, args in enumerate(
-                [{"instIdCode": spot_code} | spot, {"instIdCode": swap_code} | order]
-            ):
-                await private.send(json.dumps({"id": str(number), "op": "order", "args": [args]}))
+            await private.send(json.dumps({"op": "login", "args": [signed("GET/users/self/verify")]}))
+            for number, (inst_id, (code, order)) in enumerate(orders.items()):
+                if way == "websocket":
+                    request = {"id": str(number), "op": "order", "args": [order | {"instIdCode": code}]}
+                    await private.send(json.dumps(request))
+                    continue
+                body = json.dumps(order | {"instId": inst_id})
+                proof = signed(f"POST/api/v5/trade/order{body}")
+                headers = {f"OK-ACCESS-{name}": proof[key] for name, key in OKEX_HEADERS.items()}
+                headers["Content-Type"] = "application/json"
+                url = f"{stand.venues.base('okex')}/api/v5/trade/order"
+                async with stand.session.post(url, data=body, headers=headers) as answer:
+                    assert (await answer.json())["code"] == "0"
             told = [(await receive(public))["arg"]["instId"] for _ in range(2)]
-            assert told == ["BTC-USDT", "BTC-USD-SWAP"]
+            assert told == list(orders)
     finally:
         await stand.session.close()
         await stand.venues.stop()
+
+
+OKEX_HEADERS = {"KEY": "apiKey", "PASSPHRASE": "passphrase", "TIMESTAMP": "timestamp", "SIGN": "sign"}
+
+
+def signed(what: str) -> dict[str, str]:
+    """Return who we are at this OKX, and that we mean ``what``, at the time at which its clock stands."""
+    seconds = START // 1_000_000_000
+    is_login = what.startswith("GET/users")
+    when = (
+        str(seconds) if is_login else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    )
+    return {"apiKey": "a", "passphrase": "c", "timestamp": when, "sign": sign("b", f"{when}{what}")}
 
 
 async def test_the_clock_can_be_set_over_the_roll(stepped):
