@@ -208,6 +208,9 @@ class OkexConnection:
             subscription = self._host.private.resolve(channel, arg)
         elif channel in self._carried():
             subscription = self._host.resolve(channel, arg)
+        mine = channel, str(arg.get("instId"))
+        if subscription is None and op == "unsubscribe" and mine in self.subscribed:
+            subscription = mine  # of a contract that has expired since
         if subscription is None:
             self._refuse("60018", messages.wrong_channel(arg), request_id)
             return

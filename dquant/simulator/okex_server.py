@@ -256,9 +256,7 @@ class OkexServer:
         if channel in INSTRUMENT_CHANNELS | TIER_CHANNELS | BUSINESS_CHANNELS:
             listing = self.listings.get(inst_id) if isinstance(inst_id, str) else None
             if listing is None:
-                # An expired contract may still be unsubscribed.
-                known = isinstance(inst_id, str) and (channel, inst_id) in self._listeners
-                return (channel, str(inst_id)) if known else None
+                return None
             if channel in DERIVATIVE_CHANNELS and listing.inst_type == "SPOT":
                 return None
             if channel in FUNDING_CHANNELS and not listing.has_funding:

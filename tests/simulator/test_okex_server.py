@@ -147,6 +147,16 @@ def test_an_expired_contract_can_still_be_unsubscribed(okex_at, frames):
         json.dumps({"op": "unsubscribe", "args": [{"channel": "books", "instId": INST}]}), okex.real_ns
     )
     assert [frame["event"] for frame in frames(connection)] == ["unsubscribe"]
+
+
+def test_an_expired_contract_is_subscribed_by_nobody_else(okex_at, frames):
+    okex = okex_at(2026, 11, 27, 7, 59, 59)
+    listener = okex.listen("books", INST)
+    okex.run(2_000)
+    frames(listener)
+    for connection in (listener, okex.connect()):
+        okex.subscribe(connection, {"channel": "books", "instId": INST})
+        assert [frame["code"] for frame in frames(connection)] == ["60018"]
     assert connection.subscriptions() == []
 
 
