@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.environments import ROOT
 from benchmarks.run import process, redis_server
+from dquant.simulator.process import SimulateOptions
 
 MARKETS = "okex_future_btcusd_thisweek,bitmex_future_btcusd"
 SPEED = 10
@@ -138,11 +139,12 @@ def conduct(minutes: float) -> int:
     """Start everything, sample, stop everything, and return the exit code of the verdict."""
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
-    simulate = [sys.executable, "-m", "dquant.simulator.process", "--json", "--speed", str(SPEED)]
+    options = SimulateOptions(speed=SPEED, as_json=True, parent_pid=os.getpid())
+    simulate = [sys.executable, "-m", "dquant.simulator.process", options.to_text()]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis_port = stack.enter_context(redis_server(folder))
-        first, simulator = stack.enter_context(process([*simulate, "--parent", str(os.getpid())]))
+        first, simulator = stack.enter_context(process(simulate))
         threading.Thread(target=_drain, args=(simulator,), daemon=True).start()
         where = json.loads(first)
         addresses = {venue: (where[venue]["rest"], where[venue]["ws"]) for venue in ("okex", "bitmex")}

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from dquant.constants import NS_PER_S, STOP_TIMEOUT_S
+from dquant.constants import STOP_TIMEOUT_S
 from dquant.errors import MarketUnreachable
 from dquant.simulator.process import SimulateOptions
 
@@ -145,8 +145,9 @@ def start_child(options: SimulateOptions | None = None, timeout_s: float = START
         MarketUnreachable: They were not ready in time, or could not start.
 
     """
+    chosen = replace(options or SimulateOptions(), as_json=True, parent_pid=os.getpid())
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "dquant.simulator.process", *_arguments(options or SimulateOptions())],
+        [sys.executable, "-P", "-m", "dquant.simulator.process", chosen.to_text()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -165,21 +166,3 @@ def _environment() -> dict[str, str]:
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return environment
-
-
-def _arguments(options: SimulateOptions) -> list[str]:
-    arguments = ["--json", "--parent", str(os.getpid())]
-    for name in ("okex_port", "bitmex_port", "control_port", "host", "seed", "speed", "accounts"):
-        arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    if options.start_ns is not None:
-        start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            microseconds=options.start_ns * 1_000_000 // NS_PER_S
-        )
-        arguments += ["--start", start.isoformat()]
-    if not options.has_alias:
-        arguments.append("--without-alias")
-    for scenario in options.scenarios:
-        arguments += ["--scenario", scenario]
-    if options.duration_s is not None:
-        arguments += ["--duration", str(options.duration_s)]
-    return arguments

@@ -9,7 +9,6 @@ process group, so that a terminal's Ctrl-C reaches the parent alone, and it ends
 after kill -9: its standard input is a pipe that closes, and the kernel tells it (Linux).
 """
 
-import argparse
 import asyncio
 import contextlib
 import gc
@@ -19,14 +18,16 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dquant.constants import EXIT_DONE, EXIT_USAGE, NS_PER_S
+from dquant.constants import EXIT_DONE, NS_PER_S
 from dquant.errors import DquantError
 from dquant.util import has_reader, is_pipe, stop_signals
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from dquant.simulator.bitmex_private import SimulatedAccount
 
 ACCOUNTS_LIMIT = 100
@@ -87,7 +88,7 @@ class SimulateOptions:
         control_port: TCP port of the control door.
         host: Address to listen on.
         seed: What everything random comes from.
-        start_ns: Virtual time at the start, ns since the Unix epoch; None is now.
+        start_ns: Virtual time at the start, ns since the Unix epoch; None is that of a scenario, or now.
         speed: Virtual seconds in a real second; 0 only moves by the control door.
         has_alias: Whether OKX instruments carry ``alias``.
         okex_connects_per_second: New websockets that OKX takes in a second from an address; 0 is no limit,
@@ -123,55 +124,22 @@ class SimulateOptions:
     scenarios: tuple[str, ...] = ()
     list_scenarios: bool = False
 
+    def to_text(self) -> str:
+        """Return the options as one argument of a command line."""
+        return json.dumps(asdict(self))
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``simulate`` to a parser; ``options_from`` reads them."""
-    parser.add_argument("--okex-port", type=_port, default=0, metavar="PORT", help="port of OKX (free one)")
-    parser.add_argument(
-        "--bitmex-port", type=_port, default=0, metavar="PORT", help="port of BitMEX (free one)"
-    )
-    parser.add_argument(
-        "--control-port", type=_port, default=0, metavar="PORT", help="control door (free one)"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="IP address to listen on (127.0.0.1)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same market (1)")
-    parser.add_argument("--start", metavar="TIME", help="virtual start, ISO 8601, UTC unless it says (now)")
-    parser.add_argument(
-        "--speed", type=float, default=1.0, help="virtual seconds in a real one, 0 stands (1)"
-    )
-    parser.add_argument(
-        "--accounts", type=int, default=1, metavar="N", help="accounts of each venue, each with its keys (1)"
-    )
-    parser.add_argument(
-        "--scenario",
-        action="append",
-        default=[],
-        metavar="NAME|FILE",
-        help="faults by plan; may be given again",
-    )
-    parser.add_argument("--list-scenarios", action="store_true", help="explain the shipped scenarios and end")
-    parser.add_argument("--without-alias", action="store_true", help="OKX instruments carry no alias")
-    parser.add_argument(
-        "--okex-connects-per-second",
-        type=int,
-        metavar="N",
-        help="new websockets of an address, 0 no limit (3; 30 from this machine)",
-    )
-    parser.add_argument(
-        "--okex-account-level",
-        choices=("1", "2", "3", "4"),
-        default="2",
-        help="1 spot, 2 futures, 3 multi-currency, 4 portfolio (2)",
-    )
-    parser.add_argument("--okex-vip", action="store_true", help="fills and the deep books are open")
+    @classmethod
+    def from_text(cls, text: str) -> "SimulateOptions":
+        """Return the options that ``to_text`` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "scenarios": tuple(values["scenarios"])})
 
 
-def options_from(args: argparse.Namespace) -> SimulateOptions:
-    """Return the options of parsed arguments; ``duration``, ``count`` and ``json`` every verb has.
+def options_from(args: "Namespace") -> SimulateOptions:
+    """Return the options of a parsed command line.
 
     Raises:
         ValueError: A value is out of range.
-        ConfigError: There is no such scenario, or something in it is wrong.
 
     """
     from datetime import UTC, datetime
@@ -190,10 +158,6 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         raise ValueError(f"--speed must be 0 to 1e6, not {args.speed:g}")
     if not 1 <= args.accounts <= ACCOUNTS_LIMIT:
         raise ValueError(f"--accounts must be 1 to {ACCOUNTS_LIMIT}, not {args.accounts}")
-    from dquant.simulator import scenarios
-
-    for scenario in map(scenarios.load, args.scenario):
-        start_ns = scenario.start_ns if start_ns is None else start_ns
     return SimulateOptions(
         okex_port=args.okex_port,
         bitmex_port=args.bitmex_port,
@@ -206,10 +170,9 @@ def options_from(args: argparse.Namespace) -> SimulateOptions:
         okex_connects_per_second=args.okex_connects_per_second,
         okex_vip=args.okex_vip,
         okex_account_level=args.okex_account_level,
-        duration_s=getattr(args, "duration", None),
-        count=getattr(args, "count", None),
-        as_json=bool(getattr(args, "json", False)),
-        parent_pid=getattr(args, "parent", None),
+        duration_s=args.duration,
+        count=args.count,
+        as_json=args.json,
         accounts=args.accounts,
         scenarios=tuple(args.scenario),
         list_scenarios=args.list_scenarios,
@@ -226,7 +189,13 @@ def _host(text: str) -> str:
 
 
 def serve(options: SimulateOptions) -> int:
-    """Serve the venues until told to stop; return the exit code. Call it from the main thread."""
+    """Serve the venues until told to stop; return the exit code. Call it from the main thread.
+
+    Raises:
+        ConfigError: There is no such scenario, or something in it is wrong.
+        DquantError: A port cannot be listened on, or standard output cannot be written.
+
+    """
     if options.list_scenarios:
         return _list_scenarios(options)
     watch_parent(options.parent_pid)
@@ -296,7 +265,9 @@ async def _serve(options: SimulateOptions) -> int:
     from dquant.simulator.server import SimulatedVenues
     from dquant.simulator.venue import Venue
 
-    start_ns = time.time_ns() if options.start_ns is None else options.start_ns
+    scenarios = [load_scenario(name) for name in options.scenarios]
+    starts = [options.start_ns, *(scenario.start_ns for scenario in scenarios), time.time_ns()]
+    start_ns = next(start for start in starts if start is not None)
     started_at = time.monotonic_ns()  # the same moment: what the flow takes to set up must not lag the clock
     flow = Flow(options.seed, start_ns)
     okex_keys = [(account_name(number), keys_of(number)["okex"]) for number in range(1, options.accounts + 1)]
@@ -362,8 +333,8 @@ async def _serve(options: SimulateOptions) -> int:
     try:
         _introduce(options, addresses(simulated.base, options.accounts), stop)
         count()  # where the venues are is the first record
-        for scenario in options.scenarios:
-            simulated.play(load_scenario(scenario))
+        for scenario in scenarios:
+            simulated.play(scenario)
         await simulated.run(stop, options.duration_s)
     finally:
         if watcher is not None:
@@ -504,26 +475,11 @@ def _key_lines(where: dict[str, Any]) -> str:
     return "".join(lines)
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {port}")
-    return port
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as ``python -m dquant.simulator.process``: what ``start_child`` starts."""
-    parser = argparse.ArgumentParser(prog="dquant simulate", description="Simulated OKX and BitMEX.")
-    add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="JSON lines")
-    parser.add_argument("--count", type=int, metavar="N", help="stop after N events of note")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop by itself")
-    parser.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
+    """Run as ``python -m dquant.simulator.process OPTIONS``, which is what ``start_child`` starts."""
+    (text,) = sys.argv[1:] if argv is None else argv
     try:
-        return serve(options_from(parser.parse_args(argv)))
-    except ValueError as exc:
-        sys.stderr.write(f"simulate: {exc}\n")
-        return EXIT_USAGE
+        return serve(SimulateOptions.from_text(text))
     except DquantError as exc:
         sys.stderr.write(f"simulate: {exc}\n")
         return exc.exit_code

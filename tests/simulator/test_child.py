@@ -14,7 +14,7 @@ import pytest
 
 from dquant.errors import MarketUnreachable
 from dquant.simulator.child import start_child
-from dquant.simulator.process import KEYS, SimulateOptions, main
+from dquant.simulator.process import KEYS, SimulateOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 10.0
@@ -26,13 +26,6 @@ child = start_child()
 print(child.pid, flush=True)
 time.sleep(60)
 """
-
-
-def simulate(*args: str, **more) -> subprocess.Popen:
-    command = [sys.executable, "-m", "dquant.simulator.process", *args]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
-    )
 
 
 def heed_hangup() -> None:
@@ -77,6 +70,27 @@ def test_a_child_is_ready_when_it_is_returned_and_gone_when_stopped():
         assert child.stop() == 0
     assert not child.is_running
     assert child.errors() == ""
+
+
+def test_a_child_gets_every_option_and_begins_when_its_scenario_does(tmp_path):
+    options = SimulateOptions(
+        okex_port=1,
+        start_ns=START_NS + 1,
+        has_alias=False,
+        okex_connects_per_second=0,
+        okex_account_level="3",
+        duration_s=0.5,
+        scenarios=("gaps", "slow"),
+    )
+    assert SimulateOptions.from_text(options.to_text()) == options
+
+    plan = tmp_path / "plan.toml"
+    plan.write_text('start = 2026-11-22T00:00:00Z\n[[step]]\nat_s = 1\nfault = "gap"\n')
+    child = start_child(SimulateOptions(speed=0.0, scenarios=(str(plan),)))
+    try:
+        assert get(f"{child.control}/state")["now_ns"] == START_NS
+    finally:
+        child.stop()
 
 
 def test_a_child_does_not_outlive_a_parent_that_is_killed():
@@ -138,8 +152,8 @@ def test_a_child_that_cannot_start_says_why():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_process_ends_cleanly_on_a_signal(number):
-    with simulate("--json", preexec_fn=heed_hangup) as process:
+def test_the_process_ends_cleanly_on_a_signal(number, start_dquant):
+    with start_dquant("simulate", "--json", preexec_fn=heed_hangup, text=True) as process:
         assert process.stdout is not None
         where = json.loads(process.stdout.readline())
         assert list(where) == ["okex", "bitmex", "control", "keys"]
@@ -151,8 +165,8 @@ def test_the_process_ends_cleanly_on_a_signal(number):
         assert process.stderr.read() == ""
 
 
-def test_it_ends_by_itself_after_its_duration():
-    with simulate("--duration", "0.2") as process:
+def test_it_ends_by_itself_after_its_duration(start_dquant):
+    with start_dquant("simulate", "--duration", "0.2", text=True) as process:
         out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0
     assert "SIMULATED" in out
@@ -160,8 +174,9 @@ def test_it_ends_by_itself_after_its_duration():
     assert err == ""
 
 
-def test_it_ends_by_itself_after_so_many_records():
-    with simulate("--json", "--count", "2") as process:  # the first says where they are
+def test_it_ends_by_itself_after_so_many_records(start_dquant):
+    # The first says where they are.
+    with start_dquant("simulate", "--json", "--count", "2", text=True) as process:
         assert process.stdout is not None
         control = json.loads(process.stdout.readline())["control"]
         body = json.dumps({"venue": "okex", "fault": "drop"}).encode()
@@ -170,8 +185,8 @@ def test_it_ends_by_itself_after_so_many_records():
         assert process.wait(DEADLINE_S) == 0
 
 
-def test_listening_beyond_loopback_is_said():
-    with simulate("--host", "0.0.0.0", "--duration", "0.1") as process:
+def test_listening_beyond_loopback_is_said(start_dquant):
+    with start_dquant("simulate", "--host", "0.0.0.0", "--duration", "0.1", text=True) as process:
         _out, err = process.communicate(timeout=DEADLINE_S)
     assert "not on loopback" in err
 
@@ -190,6 +205,7 @@ def test_ports_can_be_chosen():
 
 
 @pytest.mark.parametrize("args", [["--speed", "-1"], ["--start", "yesterday"], ["--host", "example"]])
-def test_bad_values_are_usage_errors(args, capsys):
-    assert main(args) == 2
-    assert "simulate:" in capsys.readouterr().err
+def test_bad_values_are_usage_errors(args, here):
+    code, _, err = here("simulate", *args)
+    assert code == 2
+    assert "simulate:" in err

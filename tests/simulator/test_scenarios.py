@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dquant.simulator.exchange_faults import ExchangeFaults
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.ledger import Ledger
 from dquant.simulator.player import ScenarioPlayer
-from dquant.simulator.process import addresses, keys_of, main
+from dquant.simulator.process import addresses, keys_of
 
 S = 1_000_000_000
 BEGAN = 1_795_305_600 * S
@@ -233,13 +234,13 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path: Path) -> None:
         scenarios.load(str(file))
 
 
-def test_simulate_lists_the_scenarios(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list-scenarios", "--json"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def test_simulate_lists_the_scenarios(here: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = here("simulate", "--list-scenarios", "--json")
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
     assert {line["name"] for line in lines} == {scenario.name for scenario in scenarios.shipped()}
     assert all(line["about"] and line["faults"] for line in lines)
-    assert main(["--list-scenarios"]) == 0
-    page = capsys.readouterr().out
+    _, page, _ = here("simulate", "--list-scenarios")
     assert all(line["about"] in page for line in lines)
 
 
@@ -247,15 +248,15 @@ def test_simulate_lists_the_scenarios(capsys: pytest.CaptureFixture[str]) -> Non
     ("arguments", "words"),
     [
         (["--scenario", "nope"], "there is no scenario and no file 'nope'; shipped: "),
-        (["--accounts", "0"], "--accounts must be 1 to"),
+        (["--accounts", "0"], "--accounts: 0 is not above 0"),
         (["--accounts", "101"], "--accounts must be 1 to"),
     ],
 )
 def test_what_simulate_does_not_know_is_a_usage_error(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], words: str, here: Callable[..., tuple[int, str, str]]
 ) -> None:
-    assert main(arguments) == 2
-    said = capsys.readouterr().err
+    code, _, said = here("simulate", *arguments)
+    assert code == 2
     assert words in said
     assert said.count("\n") == 1
 
