@@ -231,6 +231,23 @@ def test_roll_goes_on_while_rest_is_down(
     assert mark.states(THIS) == ["rolling", "connected", "rolled"]
 
 
+def test_contract_that_is_suspended_at_its_end_rolls_as_any_other(
+    make_friday: Any, make_market: Callable[..., Market], log: Any
+) -> None:
+    venues = make_friday(20)
+    market = make_market(venues, THIS)
+    log.wait(market.get_ticker)
+    mark = log.mark()
+    venues.inject("okex", "trading", mode="closed", inst_id=FIRST)
+    log.wait(lambda: market.price.reason == "suspended")
+    venues.clock(set=EXPIRY_NS + NS_PER_S)
+    log.wait(market.get_ticker)
+
+    assert market.price.inst_id == SECOND
+    assert mark.reasons(THIS) == ["suspended", "rolling"]
+    assert mark.states(THIS) == ["stale", "rolling", "connected", "rolled"]
+
+
 def test_connection_lost_over_the_expiry_comes_back_on_the_next_contract(
     make_friday: Any, make_market: Callable[..., Market], log: Any
 ) -> None:
