@@ -407,7 +407,12 @@ class Market(threading.Thread):
         is_price = not (is_live and top.is_behind) if top.from_book else is_live and self._takes_tops
         if is_price:
             self._price_seq = seq = self._price_seq + 1
-            bid, ask = top.bid, top.ask
+            bid, ask, ts_event = top.bid, top.ask, top.ts_event
+            before = self.price
+            if is_live and ts_event < before.ts_event and top.inst_id == before.inst_id:
+                # A venue's book and its ready-made tops are in one order, but not by time: the book
+                # that takes the newer top in may carry the older stamp.
+                ts_event = before.ts_event
             self.price = price = Price(
                 self.market_name,
                 top.inst_id,
@@ -419,7 +424,7 @@ class Market(threading.Thread):
                 None if ask is None else top.ask_size,
                 LIVE,
                 None,
-                top.ts_event,
+                ts_event,
                 top.ts_recv,
             )
             if not is_live:

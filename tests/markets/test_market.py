@@ -16,7 +16,17 @@ from dquant.markets import market as module
 from dquant.markets.market import Market
 from dquant.markets.okex._okex_protocol import OkexPublicProtocol
 from dquant.markets.waiters import ALL_FLAGS, Waiters
-from dquant.model.events import LIVE, STALE, Depth, IndexPrice, SubscriptionChanged, TickerStats, TradeRecord
+from dquant.model.events import (
+    LIVE,
+    STALE,
+    BookStale,
+    Depth,
+    IndexPrice,
+    SubscriptionChanged,
+    TickerStats,
+    TopOfBook,
+    TradeRecord,
+)
 
 OKEX, BITMEX, SWAP = "okex_future_btcusd_thisweek", "bitmex_future_btcusd", "okex_swap_btcusd"
 MakeMarket = Callable[..., Market]
@@ -136,6 +146,25 @@ def test_ready_made_top_is_fresh_for_the_ticker_but_no_fresh_depth(
     waiters = market._waiters = RecordedWaiters()
     assert not market.update(["stats"], timeout=0.3)
     assert {"ticker", "depth ticker"} <= set(waiters.woken)
+
+
+def test_time_of_a_live_price_does_not_go_back(venues: Any, make_market: MakeMarket, log: Any) -> None:
+    """OKX stamps a book with the full 100 ms, and the ready-made top that is in it with its very ms.
+
+    After a stale period, or with another contract, time begins anew: a venue may set its clock.
+    """
+    market = make_market(venues, is_started=False)
+    for ts_event, inst_id, from_book in (
+        (702, "A", True),
+        (700, "A", True),
+        (703, "A", False),
+        (5, "B", True),
+    ):
+        market.on_top(TopOfBook(inst_id, 1.0, 1.0, 2.0, 1.0, ts_event, 1000, from_book))
+    market.on_event(BookStale("B", "sequence broken", 1001))
+    market.on_top(TopOfBook("B", 1.0, 1.0, 2.0, 1.0, 4, 1002))
+
+    assert [price.ts_event for price, _ in log.prices] == [702, 702, 703, 5, 5, 4]
 
 
 def test_update_right_after_start_waits_for_the_loop(venues: Any, make_market: MakeMarket) -> None:
