@@ -8,6 +8,7 @@ A secret comes only from its variable or from ``secrets_file``, a file of mode 0
 import configparser
 import datetime
 import difflib
+import ipaddress
 import os
 import re
 import stat
@@ -31,6 +32,13 @@ def _path(text: str) -> str:
     """a path, not empty"""
     if not text:
         raise ValueError
+    return text
+
+
+def _host(text: str) -> str:
+    """a name or an address, without port and scheme"""
+    if not re.fullmatch(r"[^\s:/@,\[\]]+", text):
+        ipaddress.IPv6Address(text)
     return text
 
 
@@ -215,7 +223,7 @@ KEYS: dict[str, KeySpec] = {
     "depth_interval_ms": KeySpec(
         "feed", _integer(10, 60_000), "250", "ms", "least time between two depths of a market"
     ),
-    "redis_host": KeySpec("redis", _text, "127.0.0.1", "host", "Redis server"),
+    "redis_host": KeySpec("redis", _host, "127.0.0.1", "host", "Redis server"),
     "redis_port": KeySpec("redis", _integer(1, 65535), "6379", "port", "Redis server"),
     "redis_url": KeySpec(
         "redis",
@@ -320,6 +328,8 @@ def _read_file(path: Path, *, is_secret_file: bool) -> dict[str, tuple[str, str]
                 )
             if spec.section != section:
                 raise ConfigError(f"{name} belongs to [{spec.section}], not [{section}]", str(path))
+            if "\0" in text:
+                raise ConfigError(f"{name} holds a NUL character; allowed: text", str(path))
             found[name] = (text.strip(), str(path))
     return found
 

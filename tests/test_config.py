@@ -187,6 +187,9 @@ def test_a_key_in_another_section_is_sent_to_its_own(directory: Path) -> None:
         ("rest_timeout_s", "inf", "a number from 0.1 to 120"),
         ("rest_timeout_s", "10s", "a number from 0.1 to 120"),
         ("redis_streams", "maybe", "yes or no"),
+        ("redis_host", "", "a name or an address, without port and scheme"),
+        ("redis_host", "redis.example:6380", "a name or an address, without port and scheme"),
+        ("redis_host", "redis://redis.example", "a name or an address, without port and scheme"),
         ("log_dir", "", "a path, not empty"),  # the logs would lie about in the checkout
         ("log_level", "loud", "one of debug, info, warning, error"),
         ("transport", "carrier pigeon", "one of auto, picows, websockets"),
@@ -222,6 +225,7 @@ def test_a_bad_value_is_named_with_its_key_its_source_and_what_is_allowed(
             "[redis] redis_port stands there twice, again at line 3",
         ),
         ("[redis]\n[main]\n[redis]\n", "[redis] stands there twice, again at line 3"),
+        ("[main]\nlog_dir = a\0b\n", "log_dir holds a NUL character; allowed: text"),
     ],
 )
 def test_a_file_that_is_no_ini_file_is_said_by_line(directory: Path, text: str, words: str) -> None:

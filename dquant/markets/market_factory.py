@@ -102,8 +102,16 @@ def check_venues_open(specs: Sequence[MarketSpec], cfg: MyConfiguration) -> None
 
     Raises:
         VenueClosed: Names what closed, when, and what to use instead.
+        ConfigError: What to use instead is no market.
 
     """
+    for venue in VENUE_TITLES:
+        key = f"{venue}_use_instead"
+        instead = getattr(cfg, key)
+        if instead and instead not in SPECS:
+            raise ConfigError(
+                f"{key}: {instead!r} is not a market; the verb `markets` lists the names", cfg.source_of(key)
+            )
     for spec in specs:
         closed_at = getattr(cfg, f"{spec.venue}_closed_at")
         if closed_at:

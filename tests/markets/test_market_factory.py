@@ -98,6 +98,14 @@ def test_market_of_a_closed_venue_is_one_clear_error(make_settings: MakeSettings
     check_venues_open(specs_of(["okex_swap_btcusd"], "-m"), cfg)
 
 
+def test_what_to_use_instead_is_a_market(make_settings: MakeSettings) -> None:
+    """Said at every start, not only once the venue has closed and the advice is read."""
+    cfg = make_settings(okex_use_instead="okex_swap_btcusd_")
+
+    with pytest.raises(ConfigError, match="okex_use_instead: 'okex_swap_btcusd_' is not a market"):
+        check_venues_open(specs_of(["bitmex_future_btcusd"], "-m"), cfg)
+
+
 def test_pro_marks_bitmex_as_closed() -> None:
     cfg = MyConfiguration("pro", {})
 
