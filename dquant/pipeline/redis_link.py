@@ -158,7 +158,7 @@ class RedisSettings:
         if self.unix_path:
             return f"unix://{self.unix_path}"
         scheme = "rediss" if self.tls else "redis"
-        places = ",".join(f"{host}:{port}" for host, port in self.nodes or ((self.host, self.port),))
+        places = ",".join(_place(host, port) for host, port in self.nodes or ((self.host, self.port),))
         if self.sentinel_master:
             return f"{scheme}+sentinel://{places}/{self.sentinel_master}"
         return f"{scheme}+cluster://{places}" if self.cluster else f"{scheme}://{places}/{self.db}"
@@ -167,6 +167,10 @@ class RedisSettings:
     def is_plain(self) -> bool:
         """One server without TLS: what a child of ours can stand in for."""
         return not (self.tls or self.cluster or self.sentinel_master or self.unix_path)
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _address(text: str, default_port: int) -> Address:
@@ -284,6 +288,8 @@ def explain(exc: BaseException, settings: RedisSettings) -> str:
     where = settings.address
     if "NOAUTH" in what or what.startswith("HELLO must be called with the client already authenticated"):
         return f"Redis at {where} wants a login: set redis_user and redis_password"
+    if what.lower().startswith("unknown command 'hello'"):
+        return f"Redis at {where} is older than version 6: set {settings.key} to a newer one"
     if isinstance(exc, (AuthenticationError, NoPermissionError)):
         return f"Redis at {where} refuses us ({what}): set redis_user and redis_password"
     if isinstance(exc, ssl.SSLError) or isinstance(_cause(exc), ssl.SSLError) or "SSL" in what:

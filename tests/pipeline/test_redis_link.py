@@ -15,7 +15,7 @@ from dquant.pipeline.redis_link import RedisSettings, check_login, close_client,
     [
         ("redis://h", "redis://h:6379/0"),
         ("redis://u:p%40@h:1/2", "redis://h:1/2"),
-        ("redis://[::1]:7", "redis://::1:7/0"),
+        ("redis://[::1]:7", "redis://[::1]:7/0"),
         ("rediss://:p@h:1?ca_file=/ca.pem", "rediss://h:1/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
         ("redis+sentinel://u:p@a:1,b/main/3", "redis+sentinel://a:1,b:26379/main"),
@@ -93,8 +93,9 @@ async def test_a_dead_port_fails_at_once_and_names_address_and_key(unused_port):
 
 
 async def test_what_refuses_is_said_shortly_with_the_remedy(make_server, unused_port):
-    server = make_server("requirepass right")
+    server, old = make_server("requirepass right"), make_server('rename-command HELLO ""')
     for settings, words in (
+        (old.settings, f"Redis at redis://127.0.0.1:{old.port}/0 is older than version 6: set "),
         (
             RedisSettings(port=unused_port),
             f"redis://127.0.0.1:{unused_port}/0 (Connection refused): start one",
