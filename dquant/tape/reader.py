@@ -180,7 +180,8 @@ def _read(path: Path, file: BinaryIO) -> Iterator[tuple[int, TapeRecord] | BadRe
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[bytes | str]:
-    """Yield lines; a fault of the compression comes out as words in place of the torn line."""
+    """Yield lines; one that is too long, or torn by a fault of the compression, comes out as words."""
+    is_rest = False
     while True:
         try:
             line = file.readline(MAX_LINE_BYTES)
@@ -190,7 +191,10 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[bytes | str]:
             return
         if not line:
             return
-        yield line
+        is_whole = len(line) < MAX_LINE_BYTES or line.endswith(b"\n")
+        if not is_rest:
+            yield line if is_whole else f"a line of more than {MAX_LINE_BYTES} bytes"
+        is_rest = not is_whole
 
 
 def _check_header(path: Path, line: bytes) -> None:

@@ -115,6 +115,14 @@ def test_a_torn_last_line_is_said_to_be_torn(tape: Path) -> None:
     assert [(item.line, "torn off" in item.what) for item in bad(items)] == [(3, True)]
 
 
+def test_a_line_without_end_is_one_bad_record(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read at once, and the numbers of the lines after it are right."""
+    monkeypatch.setattr("dquant.tape.reader.MAX_LINE_BYTES", 200)
+    items = read(tape, HEADER + record(1, "x" * 1000) + record(2))
+    assert times(items) == [(3, 2)]
+    assert bad(items) == [BadRecord(2, "a line of more than 200 bytes")]
+
+
 def test_a_last_line_without_its_end_is_still_a_record(tape: Path) -> None:
     assert times(read(tape, HEADER + record(1).rstrip(b"\n"))) == [(2, 1)]
 
