@@ -224,7 +224,7 @@ def test_standard_streams_may_be_closed(tmp_path: Path, start_dquant: Start) -> 
     assert process.wait(DEADLINE_S) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_the_very_start_ends_without_words(
     start_dquant: Start, number: signal.Signals, tmp_path: Path
 ) -> None:
