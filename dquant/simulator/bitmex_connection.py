@@ -87,7 +87,7 @@ class BitmexConnection:
         self.account = account
         self.close_code: int | None = None
         self.close_reason = ""
-        self.close_at_ns: int | None = None  # real time of a hang-up that is already decided
+        self.close_at_ns: int | None = None  # venue time of a hang-up that is already decided
         self.topics: dict[str, None] = {}  # in the order of subscription
         self.errors = 0
         self._venue, self._is_silent = venue, is_silent

@@ -426,11 +426,11 @@ class BitmexServer:
         while (fault := self.faults.take("notice")) is not None:
             for connection in self.connections():
                 if fault.bites(None, connection.conn_id):
-                    connection.close_at_ns = self.real_ns + int(
+                    connection.close_at_ns = self.now_ns + int(
                         (60.0 if fault.seconds is None else fault.seconds) * NS_PER_S
                     )
         for connection in self.connections():
-            if connection.close_at_ns is not None and connection.close_at_ns <= self.real_ns:
+            if connection.close_at_ns is not None and connection.close_at_ns <= self.now_ns:
                 connection.close(CLOSE_RESTART, "Service restart")
 
     def _tell_levels(self, table: str, market: BitmexMarket, ts: int, rows: dict[str, list[str]]) -> None:

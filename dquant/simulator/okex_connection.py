@@ -162,9 +162,9 @@ class OkexConnection:
             self._host.count(f"close_{code}")
 
     def give_notice(self, real_ns: int, seconds: float) -> None:
-        """Announce the end of the connection, and end it then."""
+        """Announce the end of the connection, and end it then, by the venue's clock."""
         self.push(messages.notice(self.conn_id), real_ns)
-        self._close_at_ns = real_ns + int(seconds * NS_PER_S)
+        self._close_at_ns = self._host.now_ns + int(seconds * NS_PER_S)
 
     def keep_house(self, real_ns: int) -> None:
         """Close what has been silent for 30 s, or was told to go; say what was kept back."""
@@ -173,7 +173,7 @@ class OkexConnection:
             self._late = [entry for entry in self._late if entry[0] > self._host.now_ns]
             for text in due:
                 self.push(text, real_ns)
-        if self._close_at_ns is not None and real_ns >= self._close_at_ns:
+        if self._close_at_ns is not None and self._host.now_ns >= self._close_at_ns:
             self.close(1001, "service upgrade")
         elif real_ns - self._pushed_ns >= _SILENCE_NS:
             self.close(4004, "No data received in 30s.")

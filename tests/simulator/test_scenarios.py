@@ -216,6 +216,12 @@ def test_every_shipped_scenario_is_sound_and_explained() -> None:
         assert scenario.name.isidentifier()
 
 
+def test_shipped_scenarios_end_nothing_by_real_time() -> None:
+    """A stepped clock would not repeat it."""
+    steps = [step for scenario in scenarios.shipped() for step in scenario.steps]
+    assert [step for step in steps if "duration_s" in step.params] == []
+
+
 def test_every_fault_of_the_simulator_is_in_a_shipped_scenario() -> None:
     played = {step.fault for scenario in scenarios.shipped() for step in scenario.steps}
     assert set(injection.names()) - played <= {"refuse"}
