@@ -195,7 +195,8 @@ class BarHistory:
 
         Args:
             now_ns: Now.
-            period: What a bar stands for; one whose beginning is not kept any more is left out.
+            period: What a bar stands for; one whose beginning is not kept any more is left out. That of
+                the listing begins with it, wherever in the period that was.
             since_ns: Bars that begin before are left out; few of them are found sooner.
 
         """
@@ -210,11 +211,12 @@ class BarHistory:
             if bar.start < since_ns:
                 break
         found: list[Bar] = []
+        has_listing = self._past is None and len(self._series[depth - 1]) < KEPT
         for bar in reversed(parts):
             start = period.start(bar.start)
             if found and found[-1].start == start:
                 found[-1].join(bar)
-            elif found or bar.start == start or bar.start < since_ns:
+            elif found or bar.start == start or bar.start < since_ns or has_listing:
                 _stand_still(found, period, start)
                 found.append(bar.begin(start))
         _stand_still(found, period, period.after(period.start(now_ns)))

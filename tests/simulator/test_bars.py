@@ -144,3 +144,13 @@ def test_instruments_of_a_coin_keep_their_basis_in_the_past():
 def test_what_is_listed_later_has_no_past():
     history = BarHistory(START_NS + HOUR_NS, 1000, 60, Past("seed/BTC", START_NS))
     assert len(history.bars(START_NS + HOUR_NS)) == 1
+
+
+@pytest.mark.parametrize("period", PERIODS[1:])
+def test_what_is_listed_within_a_bar_has_that_bar(period):
+    """A contract of OKX is listed at ten past eight and lives two weeks: its first day and week count."""
+    listed_ns = START_NS + 11 * MINUTE_NS
+    history = BarHistory(listed_ns, 1000, 60, Past("seed/BTC", START_NS))
+    history.add(listed_ns + MINUTE_NS, 1010, 3)
+    (bar,) = history.bars(listed_ns + 90 * NS_PER_S, period)
+    assert (bar.start, bar.open, bar.close, bar.lots) == (period.start(listed_ns), 1000, 1010, 3)
