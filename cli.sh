@@ -211,6 +211,14 @@ make_ready() { # make_ready run|dev; the caller holds the lock
     rm -f -- "$unfinished"
 }
 
+cannot_write() { # cannot_write run|dev; ends with exit code 2
+    local python remedy="Let its owner start it once, or make a clone of your own."
+    python="$(readlink -- "$venv_python")" || python=""
+    [[ ! -e $venv/.dquant-$1 || -z $python || -x $venv_python ]] ||
+        remedy="What is there stands on $python, which you cannot run: make a clone of your own."
+    fail 2 "cannot write to $root, where the environment belongs. $remedy"
+}
+
 ensure_ready() { # ensure_ready run|dev
     ! is_ready "$1" || return 0
     command -v flock >/dev/null || fail 2 "flock is missing here. Install it: apt-get install util-linux"
@@ -219,8 +227,7 @@ ensure_ready() { # ensure_ready run|dev
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP
         { mkdir -p -- "$tools" && { true >>"$tools/lock"; } && exec 9>>"$tools/lock"; } 2>/dev/null ||
-            fail 2 "cannot write to $root, where the environment belongs." \
-                "Let its owner start it once, or make a clone of your own."
+            cannot_write "$1"
         if ! flock -n 9; then
             say "another cli.sh is making the environment: waiting for it …"
             flock 9

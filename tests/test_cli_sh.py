@@ -404,6 +404,19 @@ def test_a_directory_that_cannot_be_written_is_one_clear_message(checkout: Check
     ] == done.stderr.splitlines()
 
 
+def test_an_environment_on_the_private_python_of_another_is_one_clear_message(ready: Checkout) -> None:
+    """Its owner has started it: to let him start it once more would help nobody."""
+    shutil.rmtree(ready.root / ".tools")
+    (ready.root / ".tools").write_text("in the way")
+    python = ready.root / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to("/root/.pyenv/versions/none/bin/python")
+    done = ready.run()
+    assert done.returncode == 2
+    assert "stands on /root/.pyenv/versions/none/bin/python, which you cannot run" in done.stderr
+    assert "owner" not in done.stderr
+
+
 def test_help_of_test_needs_no_environment(checkout: Checkout) -> None:
     done = checkout.run("test", "--help")
     assert (done.returncode, done.stderr) == (0, "")
