@@ -65,8 +65,15 @@ echo "uv $1 ${{*:2}} index=${{UV_DEFAULT_INDEX:-}}" >>"$STAND_IN_LOG"
 [[ -z ${{UV_FAILS:-}} ]] || exit 1
 if [[ $1 == venv ]]; then exec {python} -m venv --without-pip "${{@: -1}}"; fi
 if [[ $1 == pip ]]; then
-    trap 'exit 130' INT  # as the real one: it says that it was interrupted, and is not killed by it
-    [[ -z ${{UV_SLOW:-}} ]] || {{ touch "$STAND_IN_LOG.installing"; sleep "$UV_SLOW"; }}
+    # As the real one: it says that it was interrupted, and is not killed by it. It sleeps in the background
+    # because a signal in the moment in which bash starts a command reaches neither of the two.
+    trap '[[ -z ${{asleep:-}} ]] || kill "$asleep" 2>/dev/null; exit 130' INT
+    if [[ -n ${{UV_SLOW:-}} ]]; then
+        sleep "$UV_SLOW" &
+        asleep=$!
+        touch "$STAND_IN_LOG.installing"
+        wait "$asleep"
+    fi
     exit "${{UV_SYNC_FAILS:-0}}"
 fi
 """
