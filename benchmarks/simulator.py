@@ -8,7 +8,8 @@ shipped, ``simulate`` in a process of its own; ten clients of each in this one. 
   ``orderBookL2``, ``quote``, ``trade`` and ``instrument`` of XBTUSD.
 - Real time of a day that the control door steps, a minute at a time (at most 300 s)
 - Real time from sending an order to reading its acknowledgement: OKX by websocket and REST, BitMEX by REST
-  (median at most 2 ms), paced below the venues' rate limits
+  (median at most 2 ms), paced below the venues' rate limits. The client is aiohttp's; REST is measured once
+  more over a bare socket, which leaves little but the venue and the kernel.
 """
 
 import argparse
@@ -22,8 +23,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +41,7 @@ CPU_LIMIT, DAY_LIMIT_S, ACK_LIMIT_MS = 0.25, 300.0, 2.0
 PACE_S = 0.05  # OKX: 60 orders in 2 s
 BITMEX_PACE_S, BITMEX_ORDERS = 0.12, 100  # 10 a second, 120 a minute
 Figure = dict[str, Any]
+Post = Callable[[str, str, dict[str, str]], Awaitable[Any]]  # target, body, headers -> JSON
 Result = TypeVar("Result")
 
 
@@ -174,35 +177,61 @@ async def okex_price(session: aiohttp.ClientSession, child: SimulatedChild) -> s
         return f"{float((await answer.json())['data'][0]['bidPx']) * 0.995:.1f}"
 
 
-async def okex_by_rest(child: SimulatedChild, orders: int) -> list[float]:
+@contextlib.asynccontextmanager
+async def posting(session: aiohttp.ClientSession, base: str, is_bare: bool) -> AsyncIterator[Post]:
+    """Yield what posts, by a session of aiohttp or over a socket with nothing around it."""
+
+    async def by_session(target: str, body: str, headers: dict[str, str]) -> Any:
+        async with session.post(base + target, data=body, headers=headers) as answer:
+            return await answer.json()
+
+    async def by_socket(target: str, body: str, headers: dict[str, str]) -> Any:
+        given = {"Host": host, **headers, "Content-Length": str(len(body))}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        writer.write(f"POST {target} HTTP/1.1\r\n{lines}\r\n{body}".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length:")[2].split()[0]
+        return json.loads(await reader.readexactly(int(length)))
+
+    if not is_bare:
+        yield by_session
+        return
+    host = base.removeprefix("http://")
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    try:
+        yield by_socket
+    finally:
+        writer.close()
+
+
+async def okex_by_rest(child: SimulatedChild, orders: int, is_bare: bool = False) -> list[float]:
     """Return the times from order to acknowledgement, ms."""
-    keys, times, target = child.addresses["keys"]["okex"], [], "/api/v5/trade/order"
-    async with aiohttp.ClientSession() as session:
+    # An account of its own for each way: OKX keeps 500 orders pending, BitMEX takes 120 requests a minute.
+    keys, times, target = child.addresses["accounts"][is_bare]["okex"], [], "/api/v5/trade/order"
+    async with aiohttp.ClientSession() as session, posting(session, child.okex_rest, is_bare) as post:
         order = {"instId": "BTC-USD-SWAP", "tdMode": "cross", "side": "buy", "ordType": "limit", "sz": "1"}
         body = json.dumps({**order, "px": await okex_price(session, child)})
         for _ in range(orders):
             headers = okex_headers(keys, "POST", target, body)
             began = time.perf_counter()
-            async with session.post(child.okex_rest + target, data=body, headers=headers) as answer:
-                shown = await answer.json()
+            shown = await post(target, body, headers)
             times.append((time.perf_counter() - began) * 1e3)
             check(shown, shown.get("code") == "0")
             await asyncio.sleep(PACE_S)
     return times
 
 
-async def bitmex_by_rest(child: SimulatedChild, orders: int) -> list[float]:
+async def bitmex_by_rest(child: SimulatedChild, orders: int, is_bare: bool = False) -> list[float]:
     """Return the times from order to acknowledgement, ms; every twentieth is followed by a cancel of all."""
-    keys, times, target = child.addresses["keys"]["bitmex"], [], "/api/v1/order"
-    async with aiohttp.ClientSession() as session:
+    keys, times, target = child.addresses["accounts"][is_bare]["bitmex"], [], "/api/v1/order"
+    async with aiohttp.ClientSession() as session, posting(session, child.bitmex_rest, is_bare) as post:
         async with session.get(f"{child.bitmex_rest}/api/v1/orderBook/L2?symbol=XBTUSD&depth=1") as answer:
             price = int(min(row["price"] for row in await answer.json()) * 0.995)
         body = json.dumps({"symbol": "XBTUSD", "side": "Buy", "orderQty": 100, "price": price})
         for number in range(min(orders, BITMEX_ORDERS)):
             headers = bitmex_headers(keys, "POST", target, body)
             began = time.perf_counter()
-            async with session.post(child.bitmex_rest + target, data=body, headers=headers) as answer:
-                shown = await answer.json()
+            shown = await post(target, body, headers)
             times.append((time.perf_counter() - began) * 1e3)
             check(shown, "orderID" in shown)
             if number % 20 == 19:
@@ -248,11 +277,13 @@ def main() -> int:
     figures: dict[str, Figure] = {}
     with venues() as child:
         figures["ten clients each"] = run(at_market_rates(child, options.seconds))
-    with venues() as child:
+    with venues(accounts=2) as child:
         for name, measure in (
             ("OKX, websocket", okex_by_websocket),
             ("OKX, REST", okex_by_rest),
             ("BitMEX, REST", bitmex_by_rest),
+            ("OKX, REST, bare socket", partial(okex_by_rest, is_bare=True)),
+            ("BitMEX, REST, bare socket", partial(bitmex_by_rest, is_bare=True)),
         ):
             figures[name] = spread(run(measure(child, options.orders)))
     with venues(speed=0.0) as child:

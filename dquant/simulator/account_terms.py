@@ -137,13 +137,18 @@ class AccountTerms(ExchangeReader):
         try:
             yield
         except Refused as refused:
-            self._clearing.write(
-                RequestRefused,
-                account,
-                verb=verb,
-                why=str(refused.why),
-                symbol=symbol,
-                client_id=client_id,
-                order_id=order_id,
-            )
+            self._write_refusal(refused, verb, account, symbol, client_id, order_id)
             raise
+
+    def _write_refusal(
+        self, refused: Refused, verb: str, account: str, symbol: str, client_id: str, order_id: int = 0
+    ) -> None:
+        self._clearing.write(
+            RequestRefused,
+            account,
+            verb=verb,
+            why=str(refused.why),
+            symbol=symbol,
+            client_id=client_id,
+            order_id=order_id,
+        )

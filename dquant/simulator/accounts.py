@@ -9,9 +9,12 @@ beyond the present position. Spot orders hold the coins that they would pay with
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
+
+from msgspec.structs import replace
 
 from dquant.simulator.contract import Contract, Payoff, rounded_up
 from dquant.simulator.exchange_events import BalanceView, Fill, PositionView
@@ -226,10 +229,10 @@ class Account:
                 worst = max(worst, value[side] * opening // lots[side])
         if not worst:
             return 0
-        over, under = self.leverage(contract, key[1], is_isolated=key[2]).as_integer_ratio()
-        rate = max(Decimal(under) / Decimal(over), contract.initial_rate)
-        rate_over, rate_under = (rate + contract.margin_fees * contract.taker_fee).as_integer_ratio()
-        return rounded_up(worst * rate_over, rate_under)
+        leverage = self.leverage(contract, key[1], is_isolated=key[2])
+        fees = contract.margin_fees * contract.taker_fee
+        over, under = _order_rate(leverage, contract.initial_rate, fees)
+        return rounded_up(worst * over, under)
 
     def needed_for(self, order: Order, contract: Contract, price: Decimal) -> int:
         """Return how much more margin the account needs when this order comes in."""
@@ -321,6 +324,14 @@ def leverage_group(contract: Contract, pos_side: PosSide, *, is_isolated: bool) 
 def closing_side(pos_side: PosSide) -> int | None:
     """Return the side that closes a position of long/short mode; None for the net position."""
     return {PosSide.LONG: ASK, PosSide.SHORT: BID}.get(pos_side)
+
+
+@lru_cache(maxsize=256)
+def _order_rate(leverage: Decimal, initial_rate: Decimal, fees: Decimal) -> tuple[int, int]:
+    """Return the margin of an order as a share of its value, exactly."""
+    over, under = leverage.as_integer_ratio()
+    rate = max(Decimal(under) / Decimal(over), initial_rate)
+    return (rate + fees).as_integer_ratio()
 
 
 def maintenance_margin(contract: Contract, value: int) -> int:

@@ -6,11 +6,12 @@ hex(HMAC-SHA256(secret, verb + path + expires + body)); a websocket signs ``GET/
 ``expires`` is Unix seconds on the venue's clock; the far future is accepted (clients send milliseconds).
 """
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from dquant.simulator.signatures import hmac_sha256
 
 WS_PATH = "/realtime"
 _EXPIRES_DIGITS = 18
@@ -41,7 +42,7 @@ class AuthRefused(Exception):
 def sign(secret: str, verb: str, path: str, expires: str, body: bytes = b"") -> str:
     """Return the signature of a request; ``path`` includes the query as it is sent."""
     text = f"{verb}{path}{expires}".encode("utf-8", "surrogateescape") + body
-    return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()
+    return hmac_sha256(secret, text).hex()
 
 
 class KeyRing:
@@ -98,6 +99,8 @@ class KeyRing:
 
 def credentials_in(fields: Mapping[str, str]) -> tuple[Any, Any, Any] | None:
     """Return key, expires and signature of headers or query parameters; None where there is no key."""
+    if "api-key" in fields:
+        return fields["api-key"], fields.get("api-expires"), fields.get("api-signature")
     lowered = {name.lower(): value for name, value in fields.items() if name.lower().startswith("api-")}
     if not lowered:
         return None

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from uuid import UUID
 
 from dquant.simulator.bitmex_instruments import BitmexContract
 from dquant.simulator.bitmex_orders import OrderAsk
@@ -52,8 +51,9 @@ _SIDES = ("Buy", "Sell")
 
 def guid_of(seed: int, what: str, number: int) -> str:
     """Return a guid that says nothing and comes again with the seed."""
-    digest = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=16).digest()
-    return str(UUID(bytes=digest, version=4))
+    digits = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=16).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def note_of(ask: OrderAsk, contract: BitmexContract) -> Row:

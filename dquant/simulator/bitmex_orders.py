@@ -6,8 +6,9 @@ the balance, what crosses and what triggers is not decided here. Written from th
 in full.
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+import msgspec
 
 from dquant.simulator.bitmex_instruments import BitmexContract
 from dquant.simulator.bitmex_params import BadRequest, Params
@@ -31,8 +32,7 @@ PEGS = ("PrimaryPeg", "MarketPeg", TRAILING)
 CONTINGENCIES = {"OneCancelsTheOther": Contingency.OCO, "OneTriggersTheOther": Contingency.OTO}
 
 
-@dataclass(frozen=True, slots=True)
-class OrderAsk:
+class OrderAsk(msgspec.Struct, frozen=True):
     """An order as asked for. Ticks and lots are whole steps of the contract, ``side`` is BID or ASK."""
 
     symbol: str

@@ -148,8 +148,7 @@ class Params:
 def _read_body(request: RestRequest) -> dict[str, Any]:
     try:
         text = request.body.decode()
-        kind = next((value for name, value in request.headers.items() if name.lower() == "content-type"), "")
-        if "json" in kind.lower() or text.lstrip().startswith(("{", "[")):
+        if "json" in request.headers.get("content-type", "").lower() or text.lstrip().startswith(("{", "[")):
             body = read_json(text)
         else:
             body = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))

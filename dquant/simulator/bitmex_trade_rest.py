@@ -7,10 +7,12 @@ and keep it; ``TrailingStopPeg`` follows (``bitmex_trailing``).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.simulator import bitmex_orders as orders
@@ -227,7 +229,10 @@ class TradeRest:
             raise BadRequest(f"This request has expired - `expiryTime` is in the past. {words}")
 
     def _check_counts(self, ask: OrderAsk, account: BitmexAccount) -> None:
-        orders, stops = self._side.exchange.open_counts(account.name, ask.symbol)
+        exchange = self._side.exchange
+        if exchange.open_total(account.name) < (STOP_LIMIT if ask.is_stop else OPEN_LIMIT):
+            return
+        orders, stops = exchange.open_counts(account.name, ask.symbol)
         if orders >= OPEN_LIMIT or (ask.is_stop and stops >= STOP_LIMIT):
             raise BadRequest(_WORDS[Why.TOO_MANY_ORDERS], "ValidationError")
 

@@ -68,6 +68,10 @@ class ExchangeReader:
             if order.request.symbol == symbol
         ]
 
+    def open_total(self, account: str) -> int:
+        """Return how many orders are open at all instruments together."""
+        return len(self._account(account).orders)
+
     def open_counts(self, account: str, symbol: str) -> tuple[int, int]:
         """Return how many orders are open at an instrument, and how many of them are stops that wait."""
         orders = [order for order in self._account(account).orders.values() if order.symbol == symbol]

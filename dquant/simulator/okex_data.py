@@ -167,8 +167,8 @@ def funding_rate(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str,
     }
 
 
-def price_limit(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str, Any]:
-    """Return the highest buy and the lowest sell price allowed; section 11."""
+def limit_ticks(listing: Listing, market: FlowMarket, now_ns: int) -> tuple[int, int]:
+    """Return the highest buy and the lowest sell price allowed, in ticks; section 11."""
     index, row = market.index, listing.row
     drift, widest = float(row["floatPxLmtPct"]), float(row["maxPxLmtPct"])
     premium = market.mark - index
@@ -178,11 +178,17 @@ def price_limit(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str, 
     else:
         highest = min(max(index, index * (1 + drift) + premium), index * (1 + widest))
         lowest = max(min(index, index * (1 - drift) + premium), index * (1 - widest))
+    return market.tick.nearest(highest), market.tick.nearest(lowest)
+
+
+def price_limit(listing: Listing, market: FlowMarket, now_ns: int) -> dict[str, Any]:
+    """Return the highest buy and the lowest sell price allowed."""
+    highest, lowest = limit_ticks(listing, market, now_ns)
     return {
         "instId": listing.inst_id,
         "instType": listing.inst_type,
-        "buyLmt": market.tick.text(market.tick.nearest(highest)),
-        "sellLmt": market.tick.text(market.tick.nearest(lowest)),
+        "buyLmt": market.tick.text(highest),
+        "sellLmt": market.tick.text(lowest),
         "ts": ms_text(now_ns),
         "enabled": True,
     }

@@ -189,10 +189,7 @@ class OkexMarkets:
 
     def limit_ticks(self, listing: Listing) -> tuple[int, int]:
         """Return the highest buy and the lowest sell price allowed now, in ticks."""
-        market = self._host.feeds[listing.inst_id].market
-        row = data.price_limit(listing, market, self._host.now_ns)
-        size = market.tick.size
-        return int(Decimal(row["buyLmt"]) / size), int(Decimal(row["sellLmt"]) / size)
+        return data.limit_ticks(listing, self._host.feeds[listing.inst_id].market, self._host.now_ns)
 
     def checked_tick(self, listing: Listing, side: int, tick: int | None, *, may_clamp: bool) -> int:
         """Return the price to send: inside the limit; without a price, the limit itself.

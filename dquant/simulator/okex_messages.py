@@ -76,11 +76,12 @@ NOTICE_TEXT = "The connection will soon be closed for a service upgrade. Please 
 
 Levels = dict[int, tuple[int, int]]
 _CHECKED = 25  # levels a side
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
 def dump(value: Any) -> str:
     """Return JSON as the venue writes it, without blanks; in ASCII, so that any echo can be sent."""
-    return json.dumps(value, separators=(",", ":"))
+    return _encode(value)
 
 
 def ack(event: str, arg: dict[str, Any], conn_id: str, request_id: str | None) -> str:

@@ -241,7 +241,7 @@ class OkexPrivate:
             elif isinstance(event, OrderAmended):
                 source = "1" if event.reason in (Reason.USER, Reason.AMEND) else "4"
                 self._push_order(event.order, real_ns, amended=Amended(event.request_id, "0", source))
-            elif isinstance(event, PositionChanged | BalanceChanged):
+            elif isinstance(event, (PositionChanged, BalanceChanged)):
                 event_type = EVENT_TYPES.get(event.reason, "filled")
                 change = changes.setdefault(event_type if event.reason in _SCHEDULED else "", _Change())
                 change.trades += trades
@@ -286,7 +286,7 @@ class OkexPrivate:
         elif isinstance(event, LeverageChanged):
             # What orders and positions bind is another amount now.
             coins = {balance.coin for balance in self._exchange.balances(account)}
-        elif isinstance(event, OrderAccepted | OrderCancelled | OrderAmended | PositionChanged):
+        elif isinstance(event, (OrderAccepted, OrderCancelled, OrderAmended, PositionChanged)):
             symbol = event.position.symbol if isinstance(event, PositionChanged) else event.order.symbol
             rows = self._markets.rows(symbol)
             if rows is None:

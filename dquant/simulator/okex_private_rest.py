@@ -39,6 +39,8 @@ PREFIXES = ("trade/", "account/", "asset/")
 Rows = list[Any]
 Endpoint = Callable[[str, Query], Rows]
 
+_decode = json.JSONDecoder().decode
+
 
 class OkexPrivateRest:
     """The endpoints that need a key.
@@ -113,10 +115,9 @@ class OkexPrivateRest:
         is_batch = path in _BATCHES
         if isinstance(body, list) is not is_batch:
             raise OkexError("50002")
-        exp_time = next((value for name, value in headers.items() if name.lower() == "exptime"), None)
         args = body if is_batch else [body]
         answer = self._desk.operate(
-            account, _OPERATIONS[path], args, real_ns, by_code=False, exp_time=exp_time
+            account, _OPERATIONS[path], args, real_ns, by_code=False, exp_time=headers.get("exptime")
         )
         message = {"1": "All operations failed" if is_batch else "Operation failed."}.get(answer.code, "")
         if answer.code == "2":
@@ -252,7 +253,7 @@ def _body(body: bytes) -> Any:
     if not body:
         raise OkexError("50000")
     try:
-        return json.loads(body)
+        return _decode(body.decode())
     except (ValueError, RecursionError):
         raise OkexError("50002") from None
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from dquant.simulator.flow_book import ASK, BID
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_instruments import Listing
@@ -28,8 +30,7 @@ _CL_ORD_ID = re.compile(r"[A-Za-z0-9]{1,32}", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class NewOrder:
+class NewOrder(msgspec.Struct, frozen=True):
     """An order as it is asked for; prices in ticks, sizes in lots, of the instrument."""
 
     listing: Listing
@@ -180,9 +181,11 @@ def text(arg: dict[str, Any], name: str) -> str:
     value = arg.get(name)
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise OkexError("51000", name)
-    return value if isinstance(value, str) else _plain(value, name)
+    return _plain(value, name)
 
 
 def required(arg: dict[str, Any], name: str) -> str:

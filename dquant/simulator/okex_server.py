@@ -332,8 +332,7 @@ class OkexServer:
         if self.faults.holds("refuse", self.real_ns):
             # A gateway's answer, not the venue's: no JSON.
             return RestAnswer(503, b"<html><body>503 Service Unavailable</body></html>", {}, "text/html")
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self._shows_demo_codes = headers.get("x-simulated-trading") == "1"
+        self._shows_demo_codes = request.headers.get("x-simulated-trading") == "1"
         path = request.path.removeprefix("/api/v5/")
         try:
             if path.startswith(PREFIXES):

@@ -9,8 +9,9 @@ cancelled, whenever the position shrinks (``Reason.REDUCE_ONLY``).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from dquant.simulator import links
 from dquant.simulator.accounts import Account, PositionMode, closing_side, maintenance_margin

@@ -6,7 +6,6 @@ object; everybody else gets an ``OrderView``, a frozen picture of it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -132,8 +131,7 @@ class TriggerSource(StrEnum):
     INDEX = "index"
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(msgspec.Struct, frozen=True):
     """When a stop or touched order goes to the book: its price at or above (``rising``) or below ``tick``."""
 
     tick: int
@@ -141,8 +139,7 @@ class Trigger:
     source: TriggerSource = TriggerSource.LAST
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRequest:
+class OrderRequest(msgspec.Struct, frozen=True):
     """What a client asks for, in ticks and lots.
 
     ``tick`` is the limit; for ``MARKET`` the protection price (None: as far as the book goes).

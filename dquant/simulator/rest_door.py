@@ -77,14 +77,13 @@ def read_plain(data: bytes, remote: str) -> RestRequest | None:
         raise NotPlainError
     method, path, query, lines = head.groups()
     fields = _FIELD.findall(lines.decode("ascii"))
-    headers = {name: value.rstrip(" \t") for name, value in fields}
-    named = {name.lower(): value for name, value in headers.items()}
-    length = named.get("content-length", "0")
+    headers = {name.lower(): value.rstrip(" \t") for name, value in fields}
+    length = headers.get("content-length", "0")
     if (
-        len(named) < len(fields)
-        or "host" not in named
-        or not _NOT_PLAIN.isdisjoint(named)
-        or named.get("connection", "keep-alive").lower() != "keep-alive"
+        len(headers) < len(fields)
+        or "host" not in headers
+        or not _NOT_PLAIN.isdisjoint(headers)
+        or headers.get("connection", "keep-alive").lower() != "keep-alive"
         or not (length.isdigit() and len(length) < 7 and int(length) <= BODY_LIMIT)
     ):
         raise NotPlainError
@@ -121,7 +120,8 @@ def http_date(seconds: int) -> str:
 
 def hangs_up(answer: RestAnswer) -> bool:
     """Return whether the venue closes the connection after an answer, as its headers say."""
-    return any(name.lower() == "connection" and value == "close" for name, value in answer.headers.items())
+    headers = answer.headers
+    return bool(headers) and "close" in (headers.get("Connection"), headers.get("connection"))
 
 
 class RestDoor(asyncio.Protocol):

@@ -362,7 +362,7 @@ class SimulatedVenues:
             path=request.path,
             query=dict(request.query),
             body=await request.read(),
-            headers=dict(request.headers),
+            headers=_named(request),
             target=request.raw_path,
             remote=request.remote or "",
         )
@@ -389,7 +389,7 @@ class SimulatedVenues:
             request.path,
             request.query_string,
             time.monotonic_ns(),
-            dict(request.headers),
+            _named(request),
             request.remote or "",
         )
         if isinstance(accepted, Refusal):
@@ -477,6 +477,14 @@ class SimulatedVenues:
         """Return how much waits to be sent to a client."""
         socket = self._sockets[venue].get(conn_id)
         return 0 if socket is None else socket.queued_bytes
+
+
+def _named(request: web.BaseRequest) -> dict[str, str]:
+    """Return headers by their names in lower case; of several with one name the first."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        headers.setdefault(name.lower(), value)
+    return headers
 
 
 async def _end(task: asyncio.Task[None]) -> None:

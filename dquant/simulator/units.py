@@ -6,6 +6,7 @@ as both venues print numbers. No float is involved.
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 
@@ -71,5 +72,9 @@ def ms_text(ns: int) -> str:
 
 def iso_text(ns: int) -> str:
     """Return a time as BitMEX writes it: ISO 8601 UTC with milliseconds and ``Z``."""
-    stamp = datetime.fromtimestamp(ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{stamp}.{ns % NS_PER_S // NS_PER_MS:03d}Z"
+    return f"{_iso_second(ns // NS_PER_S)}.{ns % NS_PER_S // NS_PER_MS:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -17,8 +17,10 @@ reads no clock. One object a venue, one connection object a websocket:
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from dquant.simulator.faults import FaultBoard
 from dquant.simulator.flow import FlowMarket
@@ -36,24 +38,23 @@ class Refusal:
     body: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RestRequest:
+class RestRequest(msgspec.Struct, frozen=True):
     """One HTTP request; ``path`` starts with ``/api/`` and has no query.
 
-    ``target`` is path and query exactly as sent, which is what clients sign; ``remote`` is who asks.
+    ``target`` is path and query exactly as sent, which is what clients sign; ``remote`` is who asks. Headers
+    go by their names in lower case.
     """
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = {}
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     target: str = ""
     remote: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RestAnswer:
+class RestAnswer(msgspec.Struct, frozen=True):
     """One HTTP answer; the body is JSON unless ``content_type`` says otherwise.
 
     ``is_lost``: it never arrives, the connection is cut instead; what was asked for is done all the same.
@@ -62,7 +63,7 @@ class RestAnswer:
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     content_type: str = "application/json; charset=utf-8"
     is_lost: bool = False
     delay_ns: int = 0

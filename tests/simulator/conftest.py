@@ -168,11 +168,11 @@ class OkexTrader:
         now = datetime.fromtimestamp(self.bench.now_ns // 1_000_000_000, UTC)
         timestamp = now.strftime("%Y-%m-%dT%H:%M:%S.000Z")
         headers = {
-            "OK-ACCESS-KEY": self.secrets.api_key,
-            "OK-ACCESS-SIGN": okex_sign(self.secrets.secret, f"{timestamp}{method}{target}".encode() + raw),
-            "OK-ACCESS-TIMESTAMP": timestamp,
-            "OK-ACCESS-PASSPHRASE": self.secrets.passphrase,
-            "Content-Type": "application/json",
+            "ok-access-key": self.secrets.api_key,
+            "ok-access-sign": okex_sign(self.secrets.secret, f"{timestamp}{method}{target}".encode() + raw),
+            "ok-access-timestamp": timestamp,
+            "ok-access-passphrase": self.secrets.passphrase,
+            "content-type": "application/json",
             **more,
         }
         return RestRequest(method, f"/api/v5/{path}", query, raw, headers, target)
@@ -254,7 +254,7 @@ class BitmexBench:
         """Return a signed request."""
         raw = b"" if body is None else json.dumps(body).encode()
         target = f"/api/v1{path}" + (f"?{query}" if query else "")
-        headers = self.signed(method, target, raw, account) | {"Content-Type": "application/json"}
+        headers = self.signed(method, target, raw, account) | {"content-type": "application/json"}
         return RestRequest(method, f"/api/v1{path}", dict(parse_qsl(query)), raw, headers, target)
 
     def place(self, account: int = 100_001, **fields: Any) -> Any:

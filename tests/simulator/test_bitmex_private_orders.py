@@ -505,7 +505,7 @@ def test_stops_and_orders_of_a_contract_are_capped(bitmex):
 def test_a_form_is_read_like_json(bitmex):
     body = b"symbol=XBTUSD&orderQty=-100&price=90000.5&clOrdID=a%2Fb"
     headers = bitmex.signed("POST", "/api/v1/order", body)
-    headers["Content-Type"] = "application/x-www-form-urlencoded"
+    headers["content-type"] = "application/x-www-form-urlencoded"
     asked = RestRequest("POST", "/api/v1/order", {}, body, headers, "/api/v1/order")
     row = json.loads(bitmex.venue.answer(asked, bitmex.now_ns).body)
     assert (row["side"], row["price"], row["clOrdID"], row["ordStatus"]) == ("Sell", 90_000.5, "a/b", "New")

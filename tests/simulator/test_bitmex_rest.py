@@ -177,7 +177,7 @@ def test_nobody_is_liquidated_and_nothing_settled():
             "'startTime' must be an ISO 8601 time.",
         ),
         (RestRequest("POST", "/api/v1/order", body=b"{}"), 401, "Authorization Required"),
-        (RestRequest("GET", "/api/v1/user/margin", headers={"API-Key": "x"}), 401, "Invalid API Key."),
+        (RestRequest("GET", "/api/v1/user/margin", headers={"api-key": "x"}), 401, "Invalid API Key."),
     ],
 )
 def test_errors_have_status_name_and_words(request_, status, message):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dquant.simulator.accounts import PositionMode
 from dquant.simulator.contract import Contract, Payoff, inverse_face, linear_face
@@ -308,7 +309,7 @@ def test_a_client_id_is_unique_while_open_and_free_again_after(bench):
 def test_what_cannot_be_taken_is_refused_and_changes_nothing(bench, change, why):
     request = OrderRequest("PERP", BID, 10, Kind.LIMIT, bench.best(BID) - 5)
     with refused(why):
-        bench.exchange.place("a", replace(request, **change))
+        bench.exchange.place("a", structs.replace(request, **change))
     assert bench.exchange.open_orders("a") == []
     assert bench.events() == []
     (row,) = bench.exchange.ledger.rows(kind="request_refused")
@@ -917,15 +918,17 @@ def play(bench: Bench, script: list[Any]) -> list[Any]:
                 tick = (bench.books[symbol].best_bid or 840_000) + away
                 request = OrderRequest(symbol, side, lots, kind, tick, self_trade=policy)
                 if exchange.mode(account) is PositionMode.NET or symbol == "SPOT":
-                    request = replace(request, reduce_only=reduce_only and symbol != "SPOT")
+                    request = structs.replace(request, reduce_only=reduce_only and symbol != "SPOT")
                 else:
-                    request = replace(request, pos_side=PosSide.LONG if reduce_only else PosSide.SHORT)
+                    request = structs.replace(
+                        request, pos_side=PosSide.LONG if reduce_only else PosSide.SHORT
+                    )
                 if away % 5 == 0:
-                    request = replace(request, trigger=Trigger(tick, rising=side == BID))
+                    request = structs.replace(request, trigger=Trigger(tick, rising=side == BID))
                 if away % 7 == 0:
-                    request = replace(request, expires_ns=exchange.now_ns + S)
+                    request = structs.replace(request, expires_ns=exchange.now_ns + S)
                 if away % 3 == 0 and symbol != "SPOT":
-                    request = replace(request, is_isolated=True)
+                    request = structs.replace(request, is_isolated=True)
                 exchange.place(account, request)
             elif verb in ("cancel", "amend"):
                 orders = [o for name in ("a", "b") for o in exchange.open_orders(name)]

@@ -249,11 +249,11 @@ def _okex_headers(method: str, target: str, body: bytes, at_ns: int = START) -> 
     text = f"{stamp}{method}{target}".encode("utf-8", "surrogateescape") + body
     signature = base64.b64encode(hmac.new(OKEX["secret"].encode(), text, hashlib.sha256).digest()).decode()
     return {
-        "OK-ACCESS-KEY": OKEX["apiKey"],
-        "OK-ACCESS-SIGN": signature,
-        "OK-ACCESS-TIMESTAMP": stamp,
-        "OK-ACCESS-PASSPHRASE": OKEX["passphrase"],
-        "Content-Type": "application/json",
+        "ok-access-key": OKEX["apiKey"],
+        "ok-access-sign": signature,
+        "ok-access-timestamp": stamp,
+        "ok-access-passphrase": OKEX["passphrase"],
+        "content-type": "application/json",
     }
 
 
@@ -396,8 +396,8 @@ def test_okex_refuses_what_is_not_signed_now_by_its_owner(world):
         ).body
     )["code"]
     assert ask(good) == "0"
-    assert ask({**good, "OK-ACCESS-SIGN": good["OK-ACCESS-SIGN"][::-1]}) == "50113"
-    assert ask({**good, "OK-ACCESS-PASSPHRASE": "x"}) == "50105"
+    assert ask({**good, "ok-access-sign": good["ok-access-sign"][::-1]}) == "50113"
+    assert ask({**good, "ok-access-passphrase": "x"}) == "50105"
     assert ask(_okex_headers("GET", target, b"", START - 31 * 10**9)) == "50102"
     assert ask(_okex_headers("GET", target, b"", START + 31 * 10**9)) == "50102"
     assert ask(_okex_headers("POST", target, b"")) == "50113"

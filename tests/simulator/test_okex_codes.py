@@ -129,9 +129,9 @@ def header(**change):
     who = trader()
     request = who.signed("GET", "account/balance", None, {})
     for name, value in change.items():
-        request.headers.pop(f"OK-ACCESS-{name}")
+        request.headers.pop(f"ok-access-{name.lower()}")
         if value is not None:
-            request.headers[f"OK-ACCESS-{name}"] = value
+            request.headers[f"ok-access-{name.lower()}"] = value
     return of(json.loads(who.bench.venue.answer(request, who.bench.now_ns).body))
 
 
@@ -149,10 +149,10 @@ def unsigned(body, **headers):
     """Post a body that is signed as it is."""
     who = trader()
     request = who.signed("POST", "trade/order", None, {})
-    stamp = request.headers["OK-ACCESS-TIMESTAMP"]
+    stamp = request.headers["ok-access-timestamp"]
     sign = okex_sign(who.secrets.secret, f"{stamp}POST/api/v5/trade/order".encode() + body)
     request = type(request)(
-        "POST", request.path, {}, body, {**request.headers, "OK-ACCESS-SIGN": sign, **headers}, request.target
+        "POST", request.path, {}, body, {**request.headers, "ok-access-sign": sign, **headers}, request.target
     )
     return of(json.loads(who.bench.venue.answer(request, who.bench.now_ns).body))
 
@@ -354,8 +354,8 @@ def too_many_switches():
 
 def authorized():
     who = trader()
-    request = who.signed("GET", "account/balance", None, {}, Authorization="Bearer x")
-    del request.headers["OK-ACCESS-KEY"]
+    request = who.signed("GET", "account/balance", None, {}, authorization="Bearer x")
+    del request.headers["ok-access-key"]
     return of(json.loads(who.bench.venue.answer(request, who.bench.now_ns).body))
 
 
@@ -392,7 +392,7 @@ CLIENT = {
     # Requests, section 10
     "50000": lambda: unsigned(b""),
     "50002": lambda: unsigned(b"{"),
-    "50006": lambda: unsigned(b"{}", **{"Content-Type": "text/plain"}),
+    "50006": lambda: unsigned(b"{}", **{"content-type": "text/plain"}),
     "50011": rest_too_often,
     "50014": lambda: get("account/leverage-info"),
     "50015": lambda: rest(trader(), "POST", "account/set-leverage", {"lever": "5", "mgnMode": "cross"}),

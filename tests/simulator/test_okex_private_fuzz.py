@@ -214,8 +214,8 @@ def test_a_body_that_is_no_order_is_refused(trader, body):
     from dquant.simulator.venue import RestRequest
 
     headers = dict(request.headers)
-    text = f"{headers['OK-ACCESS-TIMESTAMP']}POST{request.target}".encode() + body
-    headers["OK-ACCESS-SIGN"] = sign(trader.secrets.secret, text)
+    text = f"{headers['ok-access-timestamp']}POST{request.target}".encode() + body
+    headers["ok-access-sign"] = sign(trader.secrets.secret, text)
     asked = RestRequest("POST", request.path, {}, body, headers, request.target)
     answer = json.loads(trader.bench.venue.answer(asked, trader.bench.now_ns).body)
     assert answer["code"] in ("50002", "1")

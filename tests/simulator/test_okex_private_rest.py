@@ -51,17 +51,17 @@ def test_the_published_signatures_are_ours(method, path, body, signature):
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
-        ({"OK-ACCESS-KEY": ""}, 401, "50103"),
-        ({"OK-ACCESS-PASSPHRASE": ""}, 401, "50104"),
-        ({"OK-ACCESS-PASSPHRASE": "wrong"}, 401, "50105"),
-        ({"OK-ACCESS-SIGN": ""}, 401, "50106"),
-        ({"OK-ACCESS-TIMESTAMP": ""}, 401, "50107"),
-        ({"OK-ACCESS-KEY": "nobody"}, 401, "50111"),
-        ({"OK-ACCESS-TIMESTAMP": "yesterday"}, 401, "50112"),
-        ({"OK-ACCESS-TIMESTAMP": "2026-13-01T00:00:00.000Z"}, 401, "50112"),
-        ({"OK-ACCESS-TIMESTAMP": "2026-11-21T23:59:00.000Z"}, 401, "50102"),
-        ({"OK-ACCESS-SIGN": "AAAA"}, 401, "50113"),
-        ({"OK-ACCESS-SIGN": "\u00e9"}, 401, "50113"),
+        ({"ok-access-key": ""}, 401, "50103"),
+        ({"ok-access-passphrase": ""}, 401, "50104"),
+        ({"ok-access-passphrase": "wrong"}, 401, "50105"),
+        ({"ok-access-sign": ""}, 401, "50106"),
+        ({"ok-access-timestamp": ""}, 401, "50107"),
+        ({"ok-access-key": "nobody"}, 401, "50111"),
+        ({"ok-access-timestamp": "yesterday"}, 401, "50112"),
+        ({"ok-access-timestamp": "2026-13-01T00:00:00.000Z"}, 401, "50112"),
+        ({"ok-access-timestamp": "2026-11-21T23:59:00.000Z"}, 401, "50102"),
+        ({"ok-access-sign": "AAAA"}, 401, "50113"),
+        ({"ok-access-sign": "\u00e9"}, 401, "50113"),
     ],
 )
 def test_a_request_that_is_not_signed_as_it_should_is_refused(trader, change, status, code):
@@ -80,7 +80,7 @@ def test_the_body_is_signed_byte_for_byte_and_must_be_json(trader):
     for body, code in ((request.body + b" ", "50113"), (b"", "50113")):
         changed = RestRequest("POST", request.path, {}, body, request.headers, request.target)
         assert json.loads(trader.bench.venue.answer(changed, trader.bench.now_ns).body)["code"] == code
-    plain = trader.signed("POST", "trade/order", order(), {}, **{"Content-Type": "text/plain"})
+    plain = trader.signed("POST", "trade/order", order(), {}, **{"content-type": "text/plain"})
     assert json.loads(trader.bench.venue.answer(plain, trader.bench.now_ns).body)["code"] == "50006"
     assert trader.ask("POST", "trade/order") == (
         400,
