@@ -15,6 +15,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+from dquant.simulator.json_text import json_text
 from dquant.simulator.units import iso_text
 
 Row = dict[str, Any]
@@ -156,8 +157,6 @@ def java_double(value: float) -> str:
     return f"{'-' if sign else ''}{text[0]}.{text[1:] or '0'}E{power}"
 
 
-# The C encoder at its barest: what a call of ``json.dumps`` sets up costs more than a row.
-_plain = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _WORDS = {None: "null", True: "true", False: "false"}
 
 
@@ -169,7 +168,7 @@ def encode(value: Any) -> str:
             if type(item) not in _AS_PYTHON and not (type(item) is float and 1e-3 <= item < 1e7):
                 break
         else:
-            return _plain(value)
+            return json_text(value)
         return "{" + ",".join([f"{_quoted(key)}:{encode(item)}" for key, item in value.items()]) + "}"
     if kind is str:
         return _quoted(value)

@@ -34,9 +34,9 @@ def check_link(account: Account, request: OrderRequest) -> None:
 
 def is_asleep(account: Account, link: str, contingency: Contingency | None) -> bool:
     """Return whether an order of this link has to wait for another one to be filled."""
-    return contingency is not Contingency.OTO and any(
-        order.request.contingency is Contingency.OTO for order in _linked(account, link)
-    )
+    if not link or contingency is Contingency.OTO:
+        return False
+    return any(order.request.contingency is Contingency.OTO for order in _linked(account, link))
 
 
 def sleepers(account: Account, primary: Order) -> list[Order]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dquant.constants import NS_PER_MS
 from dquant.simulator.exchange_events import Fill
+from dquant.simulator.json_text import json_text
 from dquant.simulator.okex_account_rest import AccountRest
 from dquant.simulator.okex_errors import OkexError
 from dquant.simulator.okex_messages import dump
@@ -278,5 +279,5 @@ def _operated(answer: Answer, message: str, now_ns: int) -> RestAnswer:
         "outTime": str(in_us + _WORK_US),
     }
     return RestAnswer(
-        answer.status, dump(frame).encode(), is_lost=answer.plan.lost, delay_ns=answer.plan.delay_ns
+        answer.status, json_text(frame).encode(), is_lost=answer.plan.lost, delay_ns=answer.plan.delay_ns
     )

@@ -18,7 +18,8 @@ _INNER, _OUTER = (bytes(number ^ mask for number in range(256)) for mask in (0x3
 
 def hmac_sha256(secret: str, text: bytes) -> bytes:
     """Return the digest of a text under a secret."""
-    inner, outer = (state.copy() for state in _states(secret))
+    inner, outer = _states(secret)
+    inner, outer = inner.copy(), outer.copy()
     inner.update(text)
     outer.update(inner.digest())
     return outer.digest()
