@@ -289,7 +289,9 @@ class MonitorModel:
     def receive_time(self, now_ns: int) -> None:
         """Notice silence; call it a few times a second."""
         limit_ns = int(SILENT_AFTER_S * NS_PER_S)
+        self.last_ns = min(self.last_ns, now_ns)  # our clock may have been set back
         for view in self.markets.values():
+            view.last_ns = min(view.last_ns, now_ns)
             if not view.is_silent and now_ns - view.last_ns >= limit_ns:
                 view.is_silent = True
                 self._notices.append(

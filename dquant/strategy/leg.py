@@ -6,6 +6,9 @@ attribute. Pure: no clock, no I/O. Times are ns since the Unix epoch.
 The rule that everything here serves: a price that is in doubt is not used again. What
 puts it in doubt may be a stale ``Price``, a stale ``Health`` or silence; only a newer
 live ``Price`` takes the doubt away.
+
+Newer is told by ``ts_recv``, but a clock may be set back, and what it said before is in the future
+then. Prices come in their order, and so does health: a time that goes back among either tells of it.
 """
 
 from dquant.constants import FEED_SILENCE_S, NS_PER_S
@@ -88,6 +91,8 @@ class Leg:
     def receive_price(self, price: Price) -> bool:
         """Take the market's next price; tell whether it counts."""
         self._is_heard = True
+        if self.price is not None and price.ts_recv < self.price.ts_recv:
+            self._receive_set_back(price.ts_recv)
         if price.verdict == LIVE and price.ts_recv < self._doubted_at:
             return False  # health overtook it: this is from before the doubt
         self.price = price
@@ -106,11 +111,16 @@ class Leg:
 
     def receive_health(self, health: Health) -> bool:
         """Take the market's health; tell whether the verdict or its reason changed."""
+        is_set_back = self.health is not None and health.ts_recv < self.health.ts_recv
+        if is_set_back:
+            self._receive_set_back(health.ts_recv)
         self.health = health
         self._is_heard = True
         if health.state == "heartbeat":
             self._is_beating = True
-        if health.verdict == LIVE or (self.price is not None and health.ts_recv < self.price.ts_recv):
+        if health.verdict == LIVE:
+            return False
+        if self.price is not None and health.ts_recv < self.price.ts_recv and not is_set_back:
             return False
         self._doubted_at = health.ts_recv
         reason = health.reason or self.reason
@@ -130,7 +140,12 @@ class Leg:
             self._is_heard = False
             self._heard_at = now
             return False
+        self._heard_at = min(self._heard_at, now)  # our clock may have been set back
         if not self._is_beating or self.reason == SILENT or now - self._heard_at <= _SILENCE_NS:
             return False
         self.reason = SILENT
         return True
+
+    def _receive_set_back(self, now: int) -> None:
+        """Note that the market's clock was set back: what it says from here on is newer than any doubt."""
+        self._doubted_at = min(self._doubted_at, now)

@@ -17,6 +17,8 @@ from math import sqrt
 
 from dquant.constants import NS_PER_S
 
+SET_BACK_NS = 60 * NS_PER_S
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -74,7 +76,8 @@ class RollingStatistics:
     def update(self, now: int, value: float | None) -> None:
         """Note that the number is ``value`` from ``now`` on; ``None`` while it is not known.
 
-        A time before the newest one counts as the newest one.
+        A time up to a minute before the newest one counts as the newest one; where it is further back,
+        the clock was set, and the window begins anew.
         """
         self.advance(now)
         self._value = value
@@ -84,7 +87,8 @@ class RollingStatistics:
     def advance(self, now: int) -> None:
         """Let the value in force hold until ``now``."""
         last = self._now
-        if last is None:
+        if last is None or now < last - SET_BACK_NS:
+            self._buckets = [None] * self.bucket_count
             self._now = now
             self._open(now // self._bucket_ns)
             return

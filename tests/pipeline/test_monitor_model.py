@@ -242,6 +242,14 @@ def test_one_silent_feed_among_living_ones_is_named(model, records):
     assert [notice.market for notice in model.notices_received()] == ["b"]
 
 
+def test_a_silent_feed_is_said_though_the_clock_was_set_back(model, records):
+    model.receive("health", text(records.health(market="a"), seq=1, ts_pub=NOW), NOW)
+    for after_s in (-3600, -3597):
+        model.receive_time(NOW + after_s * NS_PER_S)
+
+    assert [notice.market for notice in model.notices_received()] == ["a", None]
+
+
 def test_a_feed_that_was_never_there_is_said(model):
     model.receive_time(NOW + 3 * NS_PER_S)
 

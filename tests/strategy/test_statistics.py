@@ -140,6 +140,16 @@ def test_a_clock_that_steps_back_neither_raises_nor_counts_time_twice():
     assert (statistics.summary(12 * S).low, statistics.summary(12 * S).high) == (1.0, 3.0)
 
 
+def test_a_clock_that_is_set_back_far_begins_the_window_anew():
+    """Its old values would stand in the window, unmoved, until the clock has caught up."""
+    statistics = RollingStatistics()
+    statistics.update(7200 * S, 1.0)
+    statistics.update(3600 * S, 3.0)
+    statistics.update(3610 * S, 5.0)
+
+    assert (statistics.summary(3620 * S).low, statistics.summary(3620 * S).mean) == (3.0, 4.0)
+
+
 def test_joined_points_keep_their_value_while_they_move_to_the_left():
     statistics = RollingStatistics(window_s=60, bucket_s=5)
     for second in range(60):

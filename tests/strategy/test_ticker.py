@@ -71,6 +71,35 @@ def test_a_late_price_from_before_the_doubt_is_not_shown(ticker, make_price, mak
     assert ticker.on_event(make_price(A, 84093.4, 84093.5, at_s=2)) == []
 
 
+def test_a_clock_that_is_set_back_freezes_no_price(ticker, make_price, make_health):
+    """A doubt of before is in the future then; prices must neither stand still as live nor wait for it."""
+    ticker.on_event(make_health(A, verdict="stale", reason="connecting", at_s=0))
+    ticker.on_event(make_price(A, 84093.4, 84093.5, at_s=1))
+    for at_s in (-3600, -3599.9):
+        assert [price.bid for price in ticker.on_event(make_price(A, 84000.0, 84001.0, at_s=at_s))] == [
+            84000.0
+        ]
+
+    ticker.on_event(make_health(A, "stale", verdict="stale", reason="crossed", at_s=-3500))
+    assert ticker.on_event(make_price(A, 84000.0, 84001.0, at_s=-3501)) == []
+    ticker.on_event(make_health(A, at_s=-7200))
+    assert [price.bid for price in ticker.on_event(make_price(A, 84000.0, 84001.0, at_s=-7199))] == [84000.0]
+    (record,) = ticker.on_event(make_health(A, "stale", verdict="stale", reason="late", at_s=-9000))
+    assert is_without_prices(record)
+
+
+def test_silence_is_noticed_whatever_is_set_back(ticker, make_price, make_health):
+    price = make_price(A, 84093.4, 84093.5)
+    ticker.on_event(price)
+    ticker.on_event(make_health(A))
+    ticker.on_time(price.ts_recv)
+    ticker.on_time(price.ts_recv - 3600 * 10**9)
+
+    (record,) = ticker.on_time(price.ts_recv - 3596 * 10**9)
+
+    assert (record.verdict, record.reason) == ("stale", "silent")
+
+
 def test_prices_of_the_other_environment_are_shown_as_stale(ticker, make_price):
     (record,) = ticker.on_event(make_price(A, 84093.4, 84093.5, environment="pro"))
 
