@@ -114,7 +114,8 @@ def test_both_weeks_roll_without_a_restart(
     assert not [p for p in mark.prices(NEXT) if p.verdict == LIVE and p.inst_id == THIRD]
     log.wait(lambda: mark.health(NEXT)[-1].verdict == STALE)
 
-    venues.clock(set=EXPIRY_NS + 570 * NS_PER_S)
+    if venues.state()["now_ns"] < EXPIRY_NS + 570 * NS_PER_S:  # on a busy machine a fast clock runs past it
+        venues.clock(set=EXPIRY_NS + 570 * NS_PER_S)
     pass_time(venues, way, EXPIRY_NS + 620 * NS_PER_S)
     log.wait(lambda: following.price.inst_id == THIRD and following.get_ticker())
 
