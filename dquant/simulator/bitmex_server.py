@@ -128,8 +128,10 @@ class BitmexServer:
             self._connect_times.popleft()
         if len(self._connect_times) >= CONNECTS_PER_HOUR:
             self.counters["refused"] += 1
-            body = self.rest.error_body("Rate limit exceeded, retry in 1 seconds.", "RateLimitError")
-            return Refusal(429, tables.encode(body))
+            wait_s = max(1, -((real_ns - HOUR_NS - self._connect_times[0]) // NS_PER_S))
+            words = f"Rate limit exceeded, retry in {wait_s} seconds."
+            body = self.rest.error_body(words, "RateLimitError")
+            return Refusal(429, tables.encode(body), {"Retry-After": str(wait_s)})
         self._connect_times.append(real_ns)
         conn_id = f"bitmex-{next(self._conn_numbers)}"
         connection = BitmexConnection(

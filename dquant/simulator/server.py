@@ -393,7 +393,7 @@ class SimulatedVenues:
             request.remote or "",
         )
         if isinstance(accepted, Refusal):
-            return web.Response(status=accepted.status, text=accepted.body)
+            return web.Response(status=accepted.status, text=accepted.body, headers=accepted.headers)
         ws = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S, autoping=False, compress=False, max_msg_size=REQUEST_LIMIT
         )

@@ -36,6 +36,7 @@ class Refusal:
 
     status: int
     body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class RestRequest(msgspec.Struct, frozen=True):
