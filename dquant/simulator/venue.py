@@ -17,7 +17,7 @@ reads no clock. One object a venue, one connection object a websocket:
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
