@@ -77,10 +77,15 @@ class DiffScreen:
         self.environment = diff.environment
         self.difference: Difference | None = None
         self.window_s = window_s
-        self.statistics = {name: RollingStatistics(window_s) for name, _ in _ROWS}
-        self.statistics_bp = {name: RollingStatistics(window_s) for name, _ in _ROWS}
-        self._started: int | None = None
         self._decimals = 1
+        self._instruments: tuple[str, ...] = ()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the last minutes."""
+        self.statistics = {name: RollingStatistics(self.window_s) for name, _ in _ROWS}
+        self.statistics_bp = {name: RollingStatistics(self.window_s) for name, _ in _ROWS}
+        self._started: int | None = None
 
     def update(self, event: Price | Health) -> list[Difference]:
         """Hand one event to the strategy and show what came of it."""
@@ -123,8 +128,13 @@ class DiffScreen:
         for difference in differences:
             self.difference = difference
             mid = self.mid_b()
-            if difference.verdict == LIVE and self._started is None:
-                self._started = difference.ts_recv
+            if difference.verdict == LIVE:
+                instruments = tuple(leg.inst_id for leg in self.legs.values())
+                if instruments != self._instruments:  # rolled: the next contract has another basis
+                    self._instruments = instruments
+                    self._begin()
+                if self._started is None:
+                    self._started = difference.ts_recv
             for name, _ in _ROWS:
                 value: float | None = getattr(difference, name)
                 self.statistics[name].update(difference.ts_recv, value)

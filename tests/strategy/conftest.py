@@ -25,11 +25,12 @@ def make_price() -> Callable[..., Price]:
         reason: str | None = None,
         environment: str = "dev",
         amounts: tuple[float, float] = (120.0, 44.0),
+        inst_id: str | None = None,
     ) -> Price:
         ts_recv = START + round(at_s * 1e9)
         return Price(
             market=market,
-            inst_id=INST_IDS.get(market, market),
+            inst_id=inst_id or INST_IDS.get(market, market),
             environment=environment,
             seq=0,
             bid=bid,

@@ -132,6 +132,18 @@ def test_a_stale_period_is_a_gap_in_the_bars_and_not_in_the_figures(screen, make
     assert row(text, "sell a, buy b")[-1] == "▁▁▁▁▁▁██████······███"
 
 
+def test_the_last_minutes_of_one_contract_are_not_those_of_the_next(screen, make_price):
+    """At the roll the difference jumps by what the next week costs: its mean is that of the new one alone."""
+    screen.update(make_price(A, reason="rolling", at_s=61))
+    # (30 s * 3.3 + 31 s * 5.3) / 61 s, until there is another
+    assert row(render_text(screen, START + 61 * SECOND), "sell a, buy b")[6] == "+4.32"
+    screen.update(make_price(A, 84193.4, 84193.5, at_s=62, inst_id="BTC-USD-261204"))
+    text = render_text(screen, START + 72 * SECOND)
+
+    assert row(text, "sell a, buy b")[4:10] == ["USD", "+103.3", "+103.30", "0.00", "+103.3", "+103.3"]
+    assert "last 10 s" in text
+
+
 def test_before_the_first_event_every_number_is_a_dash():
     text = render_text(DiffScreen(Diff([A, B], "dev")), START)
 
