@@ -16,11 +16,11 @@ from dquant.constants import EXIT_DONE, NS_PER_S
 from dquant.errors import RemoteProtocolError
 from dquant.model.events import Price
 from dquant.output import BlockWriter
-from dquant.strategy.text import json_line, one_line, plain_line
+from dquant.strategy.text import json_line, plain_line
 from dquant.tape.progress import Progress
 from dquant.tape.reader import BadRecord, Position, read_tape
 from dquant.tape.replayer import Replayer
-from dquant.util import stop_signals
+from dquant.util import one_line, stop_signals
 
 REPLAYED = "REPLAYED"
 LONGEST_SLEEP_S = 1e6  # what every clock can count

@@ -30,6 +30,11 @@ def full_jitter(attempt: int, base_s: float, ceiling_s: float) -> float:
     return random.uniform(0.0, min(ceiling_s, base_s * 2.0 ** min(attempt, 32)))
 
 
+def one_line(text: str) -> str:
+    """Return the words of somebody else as one printable line."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def has_screen(stream: TextIO) -> bool:
     """Tell whether a stream is a terminal on which a picture can be drawn again in its place."""
     return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

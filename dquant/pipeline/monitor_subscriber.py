@@ -29,7 +29,7 @@ from dquant.pipeline.redis_link import RedisSettings, cancel_all
 from dquant.pipeline.subscription import Subscription
 from dquant.pipeline.valkey_child import Keeper
 from dquant.terminal import REFRESH_S, Picture
-from dquant.util import has_screen, now_ns, stop_signals
+from dquant.util import has_screen, now_ns, one_line, stop_signals
 
 DEFAULT_CHANNELS = ("price", "health")
 NOTICES_SHOWN = 5
@@ -200,7 +200,8 @@ class MonitorSubscriber:
         elif self._picture is None:
             line = self.methods[channel.partition(":")[0]](record)
             if line is not None:
-                self._write(line)
+                # Whoever else publishes there must not command the terminal.
+                self._write(line if line.isprintable() else one_line(line))
 
     def _write(self, line: str) -> None:
         if self._done.is_set():
@@ -215,6 +216,7 @@ class MonitorSubscriber:
                 self._done.set()  # the reader has seen enough: an ordinary end
 
     def _notice(self, what: str) -> None:
+        what = one_line(what)
         log.warning("%s", what)
         self.notices.append(f"{datetime.now(UTC):%H:%M:%S} {what}")
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dquant.pipeline.monitor_model import MarketView, MonitorModel
+from dquant.util import one_line
 
 # Numbers are never cut, and with 80 columns the longest market name still fits on one line.
 NUMBERS = ("bid", "ask", "rate\nper s", "gaps\nlost", "lag ms\nevent")
@@ -42,7 +43,7 @@ def row(view: MarketView, now_ns: int) -> list[Text]:
     # From its publication, and from the exchange, to here.
     lags = f"{_lag(view.lag_pub_ms)}\n{_lag(view.lag_event_ms)}"
     return [
-        Text(f"{view.market}\n{view.inst_id}"),
+        Text(f"{one_line(view.market)}\n{one_line(view.inst_id)}"),
         Text(_price(view.bid) if view.is_live else "-"),
         Text(_price(view.ask) if view.is_live else "-"),
         Text(f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"),
@@ -63,7 +64,7 @@ def verdict(view: MarketView, now_ns: int) -> Text:
     if view.verdict is None:
         return Text("no price yet", style="yellow")
     if not view.is_live:
-        return Text(f"STALE: {view.reason or 'no reason given'}", style="bold red")
+        return Text(f"STALE: {one_line(view.reason or 'no reason given')}", style="bold red")
     return Text(f"live\n{view.age_s(now_ns):.1f} s ago", style="green")
 
 

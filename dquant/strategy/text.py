@@ -11,6 +11,7 @@ import msgspec
 
 from dquant.constants import NS_PER_MS, NS_PER_S
 from dquant.model.events import LIVE, Difference, Health, Price
+from dquant.util import one_line
 
 SIMULATED = "SIMULATED"
 NOTHING = "—"
@@ -45,7 +46,8 @@ def plain_line(record: Difference | Price, mark: str | None = None) -> str:
         parts.append(mark or SIMULATED)
     parts.append("LIVE " if record.verdict == LIVE else "STALE")
     parts.append(_difference_text(record) if isinstance(record, Difference) else _price_text(record))
-    return "  ".join(parts)
+    line = "  ".join(parts)
+    return line if line.isprintable() else one_line(line)  # a tape may name its instruments as it likes
 
 
 def health_line(health: Health) -> str:
@@ -148,11 +150,6 @@ def format_age(age_s: float) -> str:
     if age_s < 3600:
         return f"{age_s / 60:.0f} min"
     return f"{age_s / 3600:.0f} h"
-
-
-def one_line(text: str) -> str:
-    """Return a venue's words as one printable line."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def fit(text: str, width: int) -> str:

@@ -29,10 +29,10 @@ from dquant.strategy.text import (
     format_age,
     format_amount,
     is_simulated,
-    one_line,
     sparkline,
 )
 from dquant.strategy.ticker import Ticker
+from dquant.util import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

@@ -170,6 +170,25 @@ async def test_plain_lines_say_simulated_stale_and_only_news_of_health(
     assert [line for line in lines if "stale: crossed" in line and "84093" not in line]
 
 
+async def test_words_of_somebody_else_do_not_command_the_terminal(
+    server, publisher, records, eventually, caplog
+):
+    """Whoever may publish there may put escape sequences and new lines into names and reasons."""
+    stream = io.StringIO()
+    async with monitoring(server.settings, stream=stream) as monitor:
+        await eventually(lambda: monitor.is_subscribed and publisher.is_connected)
+        publisher.publish_price(records.live(market="\x1b[2Jev\nil"))
+        publisher.publish_price(records.stale("\x1b]0;evil\a\n"))
+        await eventually(lambda: monitor.model.records == 2)
+        monitor.model.receive_time(time.time_ns() + 10**10)
+        await eventually(lambda: "[2Jev il: the feed is silent" in caplog.text)
+        shown = picture(monitor.model, time.time_ns())
+
+    assert len(stream.getvalue().splitlines()) == 2
+    for said in (*stream.getvalue().splitlines(), *shown.splitlines(), *caplog.messages):
+        assert said.isprintable()
+
+
 async def test_bad_records_are_said_and_never_end_it(server, publisher, records, eventually, caplog):
     from redis.asyncio import Redis
 

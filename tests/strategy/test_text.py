@@ -54,6 +54,12 @@ def test_a_stale_difference_says_why_and_shows_no_number(make_price):
     )
 
 
+def test_an_instrument_that_a_tape_names_with_control_characters_is_one_line(make_price):
+    line = plain_line(make_price("\x1b[2JXBT\nUSD", 84093.4, 84093.5))
+    assert line.isprintable()
+    assert "[2JXBT USD" in line
+
+
 def test_live_lines_of_one_pair_align_whatever_the_numbers(difference):
     other = msgspec.structs.replace(
         difference, sell_diff=-1203.5, buy_diff=0.0, age_ms={"a": 61_000.0, "b": 9.0}
