@@ -87,7 +87,8 @@ class BookChain:
             return []
         self._slot = slot
         texts = []
-        ts_ms = slot * (self._cadence_ns // NS_PER_MS)
+        # That of the slot; but where time came in a stride, its picture is newer than that.
+        ts_ms = max(slot * (self._cadence_ns // NS_PER_MS), self._market.book.ts // NS_PER_MS)
         if self._faults.take("idle", self._inst_id) is not None:
             texts.append(self._idle_frame(ts_ms, real_ns))
         if self._market.book.revision == self._revision:

@@ -386,3 +386,18 @@ def test_books_can_begin_without_a_snapshot():
     assert pair.listen("books") == []
     first = pair.run(200)[0][1]
     assert (first["action"], first["data"][0]["prevSeqId"] > 0) == ("update", True)
+
+
+@pytest.mark.parametrize("step", [10, 37, 130])
+def test_a_book_is_never_stamped_before_a_change_that_it_shows(step):
+    """Where time comes in strides its slot is past: a top of the same seqId would seem to be newer."""
+    pair = Pair()
+    pair.listen("bbo-tbt", "books")
+    tops = {}
+    for channel, frame in pair.run(3000, step=step):
+        (data,) = frame["data"]
+        if channel == "bbo-tbt":
+            tops[data["seqId"]] = int(data["ts"])
+        else:
+            assert int(data["ts"]) >= tops.get(data["seqId"], 0)
+    assert len(tops) > 5
