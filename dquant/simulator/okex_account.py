@@ -186,9 +186,18 @@ def entry_texts(position: PositionView, has_settlement: bool) -> dict[str, str]:
 
 
 def position_row(
-    position: PositionView, listing: Listing, contract: Contract, prices: Prices, decimals: int, trade_id: str
+    position: PositionView,
+    listing: Listing,
+    contract: Contract,
+    prices: Prices,
+    decimals: int,
+    trade_id: str,
+    closing: int,
 ) -> dict[str, Any]:
-    """Return a position as ``/account/positions`` shows it; the channel adds ``pTime``."""
+    """Return a position as ``/account/positions`` shows it; the channel adds ``pTime``.
+
+    ``closing``: lots of it that open orders are to close.
+    """
 
     def amount(minor: int) -> str:
         return money_text(minor, decimals)
@@ -208,7 +217,9 @@ def position_row(
     net = position.realised + position.settled - position.fees - position.funding
     row = {
         "adl": "1",
-        "availPos": "" if position.pos_side is PosSide.NET else size,
+        "availPos": ""
+        if position.pos_side is PosSide.NET
+        else decimal_text(max(0, abs(position.lots) - closing) * lot_size),
         **entries,
         "baseBal": "",
         "baseBorrowed": "",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dquant.constants import NS_PER_MS
-from dquant.simulator.accounts import leverage_group
+from dquant.simulator.accounts import closing_side, leverage_group
 from dquant.simulator.exchange_events import (
     BalanceChanged,
     BalanceView,
@@ -409,7 +409,17 @@ class OkexPrivate:
             self._markets.prices(position.symbol),
             COINS[contract.settle],
             trade_id,
+            self._closing(position),
         )
+
+    def _closing(self, position: PositionView) -> int:
+        """Return how many lots of a position of long/short mode open orders are to close."""
+        side = closing_side(position.pos_side)
+        if side is None:
+            return 0
+        key = position.pos_side, position.is_isolated, side
+        orders = self._exchange.open_orders(position.account, position.symbol)
+        return sum(order.left for order in orders if (order.pos_side, order.is_isolated, order.side) == key)
 
     def _account_row(self, account: str, coins: Iterable[str] | None = None) -> dict[str, Any]:
         balances = [

@@ -452,6 +452,25 @@ def test_long_and_short_positions_live_beside_each_other(trader):
     assert trader.ask("POST", "account/set-position-mode", {"posMode": "net_mode"})[1]["code"] == "59000"
 
 
+def test_what_open_orders_close_already_is_not_available_to_another(trader):
+    def available():
+        return {row["posSide"]: row["availPos"] for row in trader.ask("GET", "account/positions")[1]["data"]}
+
+    def closed(**fields):
+        order = trader.place(side="sell", posSide="long", **fields)[0]
+        return order["data"][0]["sCode"]
+
+    trader.ask("POST", "account/set-position-mode", {"posMode": "long_short_mode"})
+    trader.place(ordType="market", posSide="long", sz="3")
+    trader.place(ordType="market", side="sell", posSide="short", sz="3")
+    assert available() == {"long": "3", "short": "3"}
+    assert closed(px=trader.price(side="ask", ticks=2_000), sz="2") == "0"
+    assert available() == {"long": "1", "short": "3"}
+    assert closed(ordType="market", sz="1.1") == "51112"
+    assert closed(ordType="market", sz="1") == "0"
+    assert available() == {"long": "0", "short": "3"}
+
+
 def test_reduce_only_goes_with_the_position_or_not_at_all(trader):
     def refused(**fields):
         return trader.place(ordType="market", reduceOnly=True, **fields)[0]["data"][0]["sCode"]
