@@ -63,6 +63,9 @@ class Controlled(Protocol):
     def catch_up(self) -> None:
         """Bring everything to what the clock says now."""
 
+    def settle(self) -> None:
+        """Tell at once what was set off, where the clock stands."""
+
     async def step(self, delta_ns: int) -> None:
         """Step the clock."""
 
@@ -105,7 +108,9 @@ class ControlDoor:
             asked = _read_object(await request.read())
             if request.path == "/clock":
                 return _json(await self.set_clock(asked))
-            return _json(self.inject(asked) if request.path == "/fault" else self.set_scenario(asked))
+            done = self.inject(asked) if request.path == "/fault" else self.set_scenario(asked)
+            self._controlled.settle()
+            return _json(done)
         except (ValueError, RecursionError, ConfigError) as exc:
             return _json({"error": str(exc)}, 400)
         except (ConnectionResetError, web.RequestPayloadError):  # a body that breaks off, or is no body

@@ -247,8 +247,8 @@ class SimulatedVenues:
             self._publish(now_ns, real_ns)
         self._flush(real_ns)
 
-    def _settle(self) -> None:
-        """Tell what a request set off before the next one, where the clock stands.
+    def settle(self) -> None:
+        """Tell what a request or the control door set off before the next one, where the clock stands.
 
         Left to the ticks, which are real time, chance would say which requests are told of together, and so
         in what order; a clock that is stepped repeats every frame.
@@ -259,7 +259,7 @@ class SimulatedVenues:
 
     def _tell(self) -> None:
         """Tell websockets what a request set off."""
-        self._settle()
+        self.settle()
         self._flush(time.monotonic_ns())
 
     def _publish(self, now_ns: int, real_ns: int) -> None:
@@ -404,7 +404,7 @@ class SimulatedVenues:
             self._sockets[venue.name][accepted.conn_id] = socket
             sender = asyncio.create_task(socket.send_all(), name=f"simulator-{accepted.conn_id}")
             sender.add_done_callback(socket.sender_ended)
-            self._settle()
+            self.settle()
             self._hand_over(venue, socket, time.monotonic_ns())
             await self._read(venue, socket)
         except ConnectionError:
@@ -424,7 +424,7 @@ class SimulatedVenues:
             real_ns = time.monotonic_ns()
             if message.type is WSMsgType.TEXT:
                 connection.receive_text(message.data, real_ns)
-                self._settle()
+                self.settle()
                 self._hand_over(venue, socket, real_ns)
             elif message.type is WSMsgType.PING:
                 faults, conn_id = venue.faults, connection.conn_id
