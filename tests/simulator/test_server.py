@@ -210,6 +210,8 @@ async def test_a_request_is_told_of_before_the_next_one_where_the_clock_stands(m
                     assert (await answer.json())["code"] == "0"
             told = [(await receive(public))["arg"]["instId"] for _ in range(2)]
             assert told == list(orders)
+            await stand.control("/fault", venue="okex", fault="notice")
+            assert (await receive(public))["event"] == "notice"
     finally:
         await stand.session.close()
         await stand.venues.stop()
