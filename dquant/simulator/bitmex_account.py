@@ -8,7 +8,7 @@ for REST up to a limit, the oldest go first.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -80,8 +80,8 @@ OrderEvent = OrderAccepted | OrderFilled | OrderCancelled | OrderAmended | Order
 class House:
     """What all accounts of the venue share."""
 
-    def __init__(self, seed: int, exchange: Exchange) -> None:
-        self.seed, self.exchange = seed, exchange
+    def __init__(self, seed: int, exchange: Exchange, xbt_price: Callable[[], float]) -> None:
+        self.seed, self.exchange, self.xbt_price = seed, exchange, xbt_price
         self.listed: dict[str, Listed] = {}
         self.ended: set[str] = set()  # contracts that the engine does not know any more
         self._exec_numbers = count(FIRST_EXEC_ID)
@@ -294,7 +294,7 @@ class BitmexAccount:
             listed = self._house.listed[fill.symbol]
             # What the house took in a liquidation was never printed: it has an id of its own.
             match_id = listed.match_id(fill.trade_id or -fill.fill_id)
-            facts = order_rows.trade_facts(fill, listed.contract, match_id)
+            facts = order_rows.trade_facts(fill, listed.contract, match_id, self._house.xbt_price())
             if fill.reason is Reason.LIQUIDATION:
                 facts["execType"] = "Liquidation"
             wallet = self.wallets.get(fill.fee_coin)
@@ -357,7 +357,8 @@ class BitmexAccount:
         if wallet is not None:
             wallet.commission += event.amount
         order_id = order_rows.guid_of(self._house.seed, "house", event.number)
-        row = order_rows.funding_row(self._house.exec_id(), order_id, event, self.number, listed.contract)
+        exec_id, xbt_price = self._house.exec_id(), self._house.xbt_price()
+        row = order_rows.funding_row(exec_id, order_id, event, self.number, listed.contract, xbt_price)
         self.executions.append(ordered("execution", row))
         return self.executions[-1]
 
@@ -367,7 +368,8 @@ class BitmexAccount:
         if wallet is not None:
             wallet.commission += event.fill.fee
         order_id = order_rows.guid_of(self._house.seed, "house", event.number)
-        row = order_rows.settlement_row(self._house.exec_id(), order_id, event, self.number, listed.contract)
+        exec_id, xbt_price = self._house.exec_id(), self._house.xbt_price()
+        row = order_rows.settlement_row(exec_id, order_id, event, self.number, listed.contract, xbt_price)
         self.executions.append(ordered("execution", row))
         return self.executions[-1]
 
@@ -398,7 +400,15 @@ class BitmexAccount:
             return []
         mark = exchange.mark(symbol) if position is None or not position.lots else position.mark
         row = account_rows.position_row(
-            position, self.number, listed.contract, listed.engine, terms, orders, mark, now
+            position,
+            self.number,
+            listed.contract,
+            listed.engine,
+            terms,
+            orders,
+            mark,
+            now,
+            self._house.xbt_price(),
         )
         return self._replace("position", self.positions, symbol, row, symbol)
 

@@ -88,6 +88,7 @@ def position_row(
     orders: OpenOrders,
     mark: Decimal,
     ts: int,
+    xbt_price: float,
 ) -> Row:
     """Return the whole row of a position; one that is closed stays with zeros."""
     lots = 0 if position is None else position.lots
@@ -116,7 +117,8 @@ def position_row(
         "openOrderSellCost": orders.sell_cost,
         "openOrderSellPremium": 0,
     }
-    row |= _holding(position, contract, engine, terms, mark if lots or orders.margin else None)
+    shown = mark if lots or orders.margin else None
+    row |= _holding(position, contract, engine, terms, shown, xbt_price)
     row["riskValue"] += max(abs(orders.buy_cost), abs(orders.sell_cost))
     row["isOpen"] = bool(lots or orders.buy_qty or orders.sell_qty)
     row["initMargin"] = orders.margin
@@ -140,6 +142,7 @@ def _holding(
     engine: Contract,
     terms: PositionTerms,
     mark: Decimal | None,
+    xbt_price: float,
 ) -> Row:
     """Return the columns that speak of what is held."""
     is_held = position is not None and position.lots != 0
@@ -156,7 +159,8 @@ def _holding(
     # The engine keeps what was realised; what that cost is the same with the other sign.
     realised_cost = -(position.realised + position.settled)
     sign = 1 if long else -1
-    home, foreign = notionals(contract, abs(position.lots), position.mark, abs(position.mark_value))
+    value = abs(position.mark_value)
+    home, foreign = notionals(contract, abs(position.lots), position.mark, value, xbt_price)
     gain = Decimal(position.unrealised) / abs(position.cost) if position.cost else Decimal(0)
     initial = _part(abs(position.cost), max(1 / terms.leverage, engine.initial_rate))
     cross = 0 if position.is_isolated else max(0, -position.unrealised)

@@ -163,11 +163,11 @@ def execution_row(exec_id: str, exec_type: str, row: Row, **more: Any) -> Row:
     return {"execID": exec_id, **row, "execType": exec_type, **more}
 
 
-def trade_facts(fill: Fill, contract: BitmexContract, match_id: str) -> Row:
-    """Return what a fill adds to the execution row of its order."""
+def trade_facts(fill: Fill, contract: BitmexContract, match_id: str, xbt_price: float) -> Row:
+    """Return what a fill adds to the execution row of its order; ``xbt_price`` is that of one XBT in USD."""
     sign = 1 if fill.side == BID else -1
     value = fill.value * (-sign if contract.payoff == "inverse" else sign)
-    home, foreign = notionals(contract, fill.lots, fill.price, fill.value)
+    home, foreign = notionals(contract, fill.lots, fill.price, fill.value, xbt_price)
     return {
         "lastQty": fill.lots * contract.lot,
         "lastPx": float(fill.price),
@@ -189,22 +189,25 @@ def trade_facts(fill: Fill, contract: BitmexContract, match_id: str) -> Row:
     }
 
 
-def notionals(contract: BitmexContract, lots: int, price: Decimal, value: int) -> tuple[float, float]:
-    """Return home and foreign notional of a value, both positive."""
+def notionals(
+    contract: BitmexContract, lots: int, price: Decimal, value: int, xbt_price: float
+) -> tuple[float, float]:
+    """Return home and foreign notional of a value, both positive, as public trades have them."""
     qty = lots * contract.lot
     if contract.payoff == "inverse":
         return value / 1e8, float(qty)
     if contract.payoff == "quanto":
-        return qty * float(price) / 1e6, value / 1e8
+        foreign = value / 1e8 * xbt_price
+        return foreign / float(price), foreign
     return qty / 1e6, value / 1e6
 
 
 def funding_row(
-    exec_id: str, order_id: str, event: FundingPaid, account: int, contract: BitmexContract
+    exec_id: str, order_id: str, event: FundingPaid, account: int, contract: BitmexContract, xbt_price: float
 ) -> Row:
     """Return the execution row of a funding: it moves the wallet, no position (section 6.6)."""
     sign = 1 if event.lots > 0 else -1
-    home, foreign = notionals(contract, abs(event.lots), event.mark, abs(event.value))
+    home, foreign = notionals(contract, abs(event.lots), event.mark, abs(event.value), xbt_price)
     row = _house_row(
         exec_id, order_id, account, contract, event.ts, abs(event.lots) * contract.lot, event.mark
     )
@@ -225,11 +228,16 @@ def funding_row(
 
 
 def settlement_row(
-    exec_id: str, order_id: str, event: PositionDelivered, account: int, contract: BitmexContract
+    exec_id: str,
+    order_id: str,
+    event: PositionDelivered,
+    account: int,
+    contract: BitmexContract,
+    xbt_price: float,
 ) -> Row:
     """Return the execution row of a future's settlement: it closes the position (section 6.7)."""
     fill = event.fill
-    facts = trade_facts(fill, contract, exec_id)
+    facts = trade_facts(fill, contract, exec_id, xbt_price)
     for field_of_trades in ("lastLiquidityInd", "feeType", "tradePublishIndicator", "tradePool"):
         del facts[field_of_trades]
     row = _house_row(exec_id, order_id, account, contract, event.ts, fill.lots * contract.lot, event.price)

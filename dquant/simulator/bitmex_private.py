@@ -62,7 +62,7 @@ class BitmexPrivate:
     ) -> None:
         options = ExchangeOptions(funding_rate=self._funding_rate, delivery_price=self._delivery_price)
         self.exchange = Exchange("bitmex", flow, coins=COINS, options=options)
-        self.house = House(flow.seed, self.exchange)
+        self.house = House(flow.seed, self.exchange, lambda: flow.index("BTC"))
         self.trailing = Trailing(self.exchange, flow.now_ns)
         self.keys = KeyRing(
             ApiKey(key_id, secret, account.number, account.permissions)

@@ -124,7 +124,7 @@ def test_a_position_row_says_what_the_recorded_one_says():
     )
     orders, terms = OpenOrders(), PositionTerms()
     ours = position_row(
-        position, 1, XBTUSD, INVERSE, terms, orders, Decimal(43_772), 1_701_907_740_709_000_000
+        position, 1, XBTUSD, INVERSE, terms, orders, Decimal(43_772), 1_701_907_740_709_000_000, 0.0
     )
     same = (
         *("symbol", "currency", "underlying", "quoteCurrency", "initMarginReq", "leverage", "crossMargin"),
@@ -163,17 +163,31 @@ def fill(**facts):
 
 def test_signs_of_an_execution_follow_the_side_and_the_kind_of_contract():
     price = Decimal("98570.9")
-    bought = trade_facts(fill(lots=1, price=price, value=101_450, fee=50), XBTUSD, "id")
+    bought = trade_facts(fill(lots=1, price=price, value=101_450, fee=50), XBTUSD, "id", 0.0)
     assert (bought["execCost"], bought["homeNotional"], bought["foreignNotional"]) == (
         -101_450,
         0.0010145,
         -100.0,
     )
-    linear = trade_facts(fill(lots=48, price=price, value=467_248_320, fee=50), XBTUSDT, "id")
+    linear = trade_facts(fill(lots=48, price=price, value=467_248_320, fee=50), XBTUSDT, "id", 0.0)
     assert (linear["execCost"], linear["homeNotional"], linear["foreignNotional"]) == (
         *(467_248_320, 0.0048),
         -467.24832,
     )
+
+
+def test_a_match_has_the_same_notionals_in_private_as_in_public(bitmex):
+    """A quanto's are coins and dollars too, as in the recorded trades of ETHUSD."""
+    for symbol, qty in (("ETHUSD", 10), ("XBTUSD", 100), ("XBTUSDT", 100)):
+        bitmex.place(symbol=symbol, side="Buy", orderQty=qty)
+        bitmex.run(10)
+        (done,) = bitmex.ask("GET", "/execution/tradeHistory", query=f"symbol={symbol}")[1]
+        trades = bitmex.ask("GET", "/trade", query=f"symbol={symbol}&count=9&reverse=true")[1]
+        (trade,) = [row for row in trades if row["trdMatchID"] == done["trdMatchID"]]
+        assert done["homeNotional"] == pytest.approx(trade["homeNotional"], rel=1e-4)
+        assert done["foreignNotional"] == pytest.approx(-trade["foreignNotional"], rel=1e-4)
+        (held,) = bitmex.ask("GET", "/position", query=f'filter={{"symbol":"{symbol}"}}')[1]
+        assert held["homeNotional"] == pytest.approx(done["homeNotional"], rel=1e-3)
 
 
 def test_an_average_price_is_exact_for_one_price_and_harmonic_for_several():
