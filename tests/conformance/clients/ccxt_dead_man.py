@@ -15,8 +15,8 @@ book = client.fetch_order_book(SYMBOL, 5)
 low = float(client.price_to_precision(SYMBOL, book["bids"][0][0] * 0.98))
 order = attempt("create", client.create_order, SYMBOL, "limit", "buy", LOT, low)
 # OKX takes ten seconds at least; ccxt takes BitMEX's milliseconds for seconds.
-attempt("arm", client.cancel_all_orders_after, 10_000 if is_okex else 3_000_000)
 armed = time.monotonic()
+attempt("arm", client.cancel_all_orders_after, 10_000 if is_okex else 3_000_000)
 while client.fetch_open_orders(SYMBOL) and time.monotonic() - armed < 20:
     time.sleep(0.5)
 tell("seconds", time.monotonic() - armed)
