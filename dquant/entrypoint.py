@@ -276,7 +276,7 @@ async def _watch_screen(
         drawn_at = 0.0
         try:
             with Picture() as picture:
-                while not stop.is_set() and not feed.failed():
+                while not (stop.is_set() or feed.failed() or picture.is_gone):
                     events = await _next_or_stop(feed, stop, REFRESH_S)
                     done = [limits.take(len(screen.update(event))) for event in events]
                     now = time.monotonic()

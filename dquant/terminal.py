@@ -7,9 +7,12 @@ rich costs 20 MB and 100 ms, and is imported only where there is a terminal to d
 """
 
 import asyncio
+import contextlib
+import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -31,6 +34,7 @@ class Picture:
         from rich.console import Console
         from rich.live import Live
 
+        self.is_gone = False  # the terminal: nobody sees what is drawn from here on
         self._console = Console(file=stream or sys.stdout)
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
         self._newest: RenderableType | None = None
@@ -48,7 +52,10 @@ class Picture:
     def draw(self, newest: "RenderableType") -> None:
         """Show this in place of what is there."""
         self._newest = newest
-        self._live.update(newest, refresh=True)
+        with self._while_there():
+            self._live.update(newest, refresh=True)
+            if not self._console.file.isatty():  # rich draws nothing then, and says nothing
+                raise OSError(errno.EIO, "the terminal is gone")
 
     def __enter__(self) -> Self:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, self._suspend)
@@ -59,11 +66,26 @@ class Picture:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTSTP)
-        self._live.stop()
+        with self._while_there():
+            self._live.stop()
         if self._newest is not None:
-            self._console.print(self._newest)
+            with self._while_there():
+                self._console.print(self._newest)
+
+    @contextlib.contextmanager
+    def _while_there(self) -> Iterator[None]:
+        """Take it for no error when the terminal is gone, and write to nowhere then."""
+        try:
+            yield
+        except OSError:
+            self.is_gone = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._console.file.fileno())  # what is left is written at the end, too
+            os.close(nowhere)
 
     def _suspend(self) -> None:
-        self._live.stop()
+        with self._while_there():
+            self._live.stop()
         os.kill(os.getpid(), signal.SIGSTOP)  # goes on from here after `fg`
-        self._live.start(refresh=True)
+        with self._while_there():
+            self._live.start(refresh=True)

@@ -26,7 +26,7 @@ async def draw():
         for number in range(1000):
             picture.draw(f"picture {number}")
             await asyncio.sleep(0.02)
-            if number == 999 or stop.is_set():
+            if number == 999 or stop.is_set() or picture.is_gone:
                 break
 
 stop = asyncio.Event()
@@ -95,7 +95,8 @@ def program() -> Iterator[Program]:
     yield program
     program.process.kill()
     program.process.wait()
-    os.close(program.master)
+    if program.master >= 0:
+        os.close(program.master)
 
 
 def test_the_terminal_is_given_back_when_stopped_and_taken_again(program: Program) -> None:
@@ -118,3 +119,11 @@ def test_the_last_picture_stays_after_the_end(program: Program) -> None:
     _, _, after = program.read_to_the_end().partition(LEAVE)
     assert program.process.wait(10) == 0
     assert after.split()[0] == b"picture"
+
+
+def test_a_terminal_that_goes_away_is_no_error(program: Program) -> None:
+    """Its window was closed: what is drawn meets an error of input and output then, and so does the end."""
+    program.read_until(b"picture")
+    os.close(program.master)
+    program.master = -1
+    assert program.process.wait(10) == 0

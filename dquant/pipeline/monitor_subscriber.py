@@ -234,6 +234,8 @@ class MonitorSubscriber:
                 from dquant.pipeline.monitor_view import draw
 
                 self._picture.draw(draw(self.model, self._subscription.status, list(self.notices), now))
+                if self._picture.is_gone:
+                    self._done.set()
 
 
 def _mark(environment: str) -> str:
