@@ -30,6 +30,11 @@ BLOCK_BYTES = 65_536
 PIPE_BYTES = 4096  # a pipe that is ready takes so many without blocking (PIPE_BUF)
 
 
+def _no_reader_errors(fd: int) -> frozenset[int]:
+    """Return the errors by which a descriptor says that nobody is there to read: of a closed window, EIO."""
+    return frozenset({errno.EPIPE, errno.EIO} if os.isatty(fd) else {errno.EPIPE})
+
+
 class LineWriter:
     """Writes lines to a file descriptor, newest never lost, oldest dropped when the reader is too slow.
 
@@ -47,6 +52,7 @@ class LineWriter:
         self.error: str | None = None
         self._fd = sys.stdout.fileno() if fd is None else fd
         self.is_pipe = is_pipe(self._fd)
+        self._no_reader = _no_reader_errors(self._fd)
         self._lines: collections.deque[bytes] = collections.deque()
         self._wake = threading.Event()
         self._is_closing = False
@@ -99,7 +105,7 @@ class LineWriter:
                 # Whoever shares the descriptor made it non-blocking.
                 select.select([], [self._fd], [])
             except OSError as exc:
-                if exc.errno != errno.EPIPE:
+                if exc.errno not in self._no_reader:
                     self.error = f"standard output cannot be written: {exc.strerror}"
                     logger.error("%s", self.error)
                 self.is_broken = True
@@ -122,6 +128,7 @@ class BlockWriter:
         self._fd = sys.stdout.fileno() if fd is None else fd
         self._waiting = bytearray()
         self._is_in_doubt = False  # a write was broken off: how much went out is not known
+        self._no_reader = _no_reader_errors(self._fd)
         is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self._step = BLOCK_BYTES if is_file else PIPE_BYTES
 
@@ -152,9 +159,9 @@ class BlockWriter:
             del self._waiting[: os.write(self._fd, self._waiting[: self._step])]
         except BlockingIOError:
             pass  # somebody else who writes there was faster
-        except BrokenPipeError:
-            raise
         except OSError as exc:
+            if exc.errno in self._no_reader:
+                raise BrokenPipeError(errno.EPIPE, "nobody reads standard output any more") from exc
             raise DquantError(f"standard output cannot be written: {exc.strerror}") from exc
         self._is_in_doubt = False
         return True

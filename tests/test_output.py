@@ -4,6 +4,7 @@ import collections
 import fcntl
 import logging
 import os
+import pty
 import signal
 import threading
 import time
@@ -139,6 +140,19 @@ def test_a_reader_that_went_away_is_noticed(pipe: tuple[int, int]) -> None:
     started = time.monotonic()
     writer.close()
     assert time.monotonic() - started < 1.0
+
+
+def test_a_window_that_was_closed_is_a_reader_that_went_away() -> None:
+    master, terminal = pty.openpty()
+    lines, blocks = LineWriter(terminal), BlockWriter(terminal)
+    os.close(master)
+    lines.write(b"unread")
+    blocks.write(b"unread")
+    lines.close()
+    with pytest.raises(BrokenPipeError):
+        blocks.flush()
+    os.close(terminal)
+    assert (lines.is_broken, lines.error) == (True, None)
 
 
 def test_a_full_disk_is_said_once_and_ends_the_writing(caplog: pytest.LogCaptureFixture) -> None:
