@@ -145,7 +145,6 @@ class BitmexBooks:
                     book = self._open(frame.table, symbol, ts_recv)
                     if book is not None:
                         book.is_whole = book.is_fed = True
-                        book.watch.accept()
                 if book is None:
                     if self._symbols is None:
                         self.unbegun[symbol] += 1

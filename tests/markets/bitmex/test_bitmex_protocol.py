@@ -284,6 +284,17 @@ def test_symbol_that_was_not_open_before_the_connection_is_never_live_there():
     assert len(tops(told(client, states("partial", "Open"), partial()))) == 1
 
 
+def test_symbol_that_is_not_open_is_not_live_by_its_first_levels():
+    """In a stream of all symbols a book may begin after its partial."""
+    client = core(None)
+    told(client, partial(symbol="ETHUSD") | {"filter": {}}, states("partial", "Closed"))
+    events = told(client, book("insert", level(1, "Buy", 5, 100.0)))
+
+    assert events == [BookStale("XBTUSD", "suspended", NOW)]
+    told(client, states("update", "Open"))
+    assert tops(told(client, book("update", level(1, "Buy", 6)))) == [(100.0, 6.0, None, 0.0)]
+
+
 def test_acks_of_a_resync_are_not_told_as_the_end_of_the_subscription():
     client = core()
     told(client, partial(), book("insert", level(3, "Buy", 5, 102.0)))
