@@ -250,6 +250,17 @@ def test_a_silent_feed_is_said_though_the_clock_was_set_back(model, records):
     assert [notice.market for notice in model.notices_received()] == ["a", None]
 
 
+def test_a_feed_is_not_taken_for_two_where_the_clock_was_set_back(model, records):
+    """It was started four times in the hour that comes again."""
+    for number, seq in enumerate((1, 1, 1, 1, 2)):
+        ts = NOW + (-3600 if seq == 2 else 900 * number) * NS_PER_S
+        model.receive("price", text(records.live(), seq=seq, ts_pub=ts), ts)
+
+    assert model.markets[records.market].runs == 4
+    assert model.markets[records.market].is_live
+    assert model.notices_received() == []
+
+
 def test_a_feed_that_was_never_there_is_said(model):
     model.receive_time(NOW + 3 * NS_PER_S)
 
