@@ -133,7 +133,7 @@ class DiffScreen:
                 if instruments != self._instruments:  # rolled: the next contract has another basis
                     self._instruments = instruments
                     self._begin()
-                if self._started is None:
+                if self._started is None or difference.ts_recv < self._started:  # the clock was set back
                     self._started = difference.ts_recv
             for name, _ in _ROWS:
                 value: float | None = getattr(difference, name)

@@ -144,6 +144,14 @@ def test_the_last_minutes_of_one_contract_are_not_those_of_the_next(screen, make
     assert "last 10 s" in text
 
 
+def test_a_clock_that_is_set_back_begins_the_last_minutes_anew(screen, make_price):
+    for at_s in (-3600, -3590):
+        screen.update(make_price(A, 84095.4, 84095.5, at_s=at_s))
+        screen.update(make_price(B, 84090.0, 84090.1, at_s=at_s))
+
+    assert "last 20 s" in render_text(screen, START - 3580 * SECOND)
+
+
 def test_before_the_first_event_every_number_is_a_dash():
     text = render_text(DiffScreen(Diff([A, B], "dev")), START)
 
