@@ -189,13 +189,13 @@ class Conversation:
         From here on no top is told that is older than a live ``price``, until the first that is not: a
         connection may lag the one before it by a little, and its core cannot know what that one told.
         """
-        if price.verdict == LIVE:
-            self._newest_told = price.ts_event
-            self._behind_until = asyncio.get_running_loop().time() + BEHIND_S
         if self._book_top is None:
             if self._stale is not None:
                 self._on_event(self, self._stale)
             return
+        if price.verdict == LIVE:
+            self._newest_told = price.ts_event
+            self._behind_until = asyncio.get_running_loop().time() + BEHIND_S
         tops = [self._book_top]
         ready_made = self._ready_made_top
         if ready_made is not None and ready_made.ts_event >= self._book_top.ts_event:

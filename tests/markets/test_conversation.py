@@ -301,6 +301,8 @@ async def test_successor_whose_clock_is_far_behind_is_heard_all_the_same(
 
 
 async def test_successor_whose_book_broke_meanwhile_says_so(bench: Bench) -> None:
+    """Any price is news after that, as it is when a book breaks later."""
+    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
     bench.say(0, top(1.0), ReconnectAsked("64008", 0))
     await bench.until(lambda: len(bench.connections) == 2)
     bench.say(1, top(2.0, ts_event=2))
@@ -309,6 +311,8 @@ async def test_successor_whose_book_broke_meanwhile_says_so(bench: Bench) -> Non
 
     assert bench.all("top") == [1.0]
     assert bench.all("event")[-1] == "BookStale"
+    bench.say(1, top(3.0, ts_event=49))
+    assert bench.all("top") == [1.0, 3.0]
 
 
 @pytest.mark.parametrize("where", ["asking REST", "connecting"])
