@@ -76,6 +76,8 @@ class Picture:
     def _while_there(self) -> Iterator[None]:
         """Take it for no error when the terminal is gone, and write to nowhere then."""
         try:
+            # Whoever shares the terminal may have made it non-blocking: one that is slow is not gone.
+            os.set_blocking(self._console.file.fileno(), True)
             yield
         except OSError:
             self.is_gone = True

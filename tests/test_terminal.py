@@ -1,5 +1,6 @@
 """The picture on a terminal: a real pseudo-terminal, a process of its own that is stopped and goes on."""
 
+import concurrent.futures
 import contextlib
 import io
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dquant.terminal import Picture
 from dquant.util import has_screen
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -119,6 +121,31 @@ def test_the_last_picture_stays_after_the_end(program: Program) -> None:
     _, _, after = program.read_to_the_end().partition(LEAVE)
     assert program.process.wait(10) == 0
     assert after.split()[0] == b"picture"
+
+
+async def test_a_terminal_that_is_slow_is_not_gone() -> None:
+    """Whoever shares it may have made it non-blocking, so that a picture does not fit at once."""
+    master, terminal = pty.openpty()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        with os.fdopen(terminal, "w") as stream, Picture(stream) as picture:
+            os.set_blocking(terminal, False)
+            reading = threads.submit(_read_slowly, master)
+            for number in range(60):
+                picture.draw(f"n{number} " + "picture " * 200)
+        text = reading.result(10)
+    os.close(master)
+    assert not picture.is_gone
+    assert text.count(LEAVE) == 1
+    assert b"n59 picture" in text
+
+
+def _read_slowly(master: int) -> bytes:
+    time.sleep(0.2)
+    text = b""
+    with contextlib.suppress(OSError):  # nobody has the terminal open any more
+        while block := os.read(master, 65536):
+            text += block
+    return text
 
 
 def test_a_terminal_that_goes_away_is_no_error(program: Program) -> None:
