@@ -1,5 +1,6 @@
 """Runs dquant as a program, in an environment that holds nothing of the tester's."""
 
+import logging
 import os
 import signal
 import socket
@@ -82,7 +83,21 @@ def run_dquant(start_dquant: Start) -> Run:
 
 
 @pytest.fixture
-def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
+def restored_log() -> Iterator[None]:
+    """Leave the logger of the project as it was: what a test sets up writes to that test's own streams."""
+    logger = logging.getLogger("dquant")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    for handler in logger.handlers:
+        if handler not in handlers:
+            handler.close()
+    logger.handlers, logger.level, logger.propagate = handlers, level, propagate
+
+
+@pytest.fixture
+def here(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, restored_log: None
+) -> Here:
     """Run a command line in this process; return exit code, standard output and standard error."""
 
     def run(*words: object, **variables: str) -> tuple[int, str, str]:

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,7 @@ from dquant import log
 logger = logging.getLogger("dquant.test")
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    """Leave the logger of the project as it was."""
-    root = logging.getLogger("dquant")
-    handlers, level, propagate = list(root.handlers), root.level, root.propagate
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers, root.level, root.propagate = handlers, level, propagate
+pytestmark = pytest.mark.usefixtures("restored_log")
 
 
 def log_file(directory: Path) -> Path:

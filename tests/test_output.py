@@ -157,7 +157,6 @@ def test_a_window_that_was_closed_is_a_reader_that_went_away() -> None:
 
 def test_a_full_disk_is_said_once_and_ends_the_writing(caplog: pytest.LogCaptureFixture) -> None:
     with open("/dev/full", "wb", buffering=0) as full, caplog.at_level(logging.ERROR, "dquant"):
-        logging.getLogger("dquant").propagate = True
         writer = LineWriter(full.fileno())
         writer.write(b"x")
         wait_until(lambda: writer.is_broken, "nobody noticed")

@@ -629,7 +629,8 @@ def test_bad_rows_are_counted_and_decoys_are_ignored(
 
     def spoil(request: Any, now_ns: int) -> Any:
         import json
-        from dataclasses import replace
+
+        from msgspec.structs import replace
 
         found = answer(request, now_ns)
         if not request.path.endswith("/instruments"):

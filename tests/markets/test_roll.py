@@ -154,7 +154,7 @@ def test_price_ends_by_the_clock_where_the_venue_says_nothing(
     make_friday: Any, make_market: Callable[..., Market], log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The notice of the expiry is lost, and the book goes on by mistake: the clock alone ends the price."""
-    venues = make_friday(1.2)
+    venues = make_friday(2.5)  # for a market to be live before
     okex = venues.simulated.venues["okex"]
     monkeypatch.setattr(okex, "_next_listing_ns", EXPIRY_NS + 3600 * NS_PER_S)
     market = make_market(venues, THIS)
@@ -217,7 +217,7 @@ def test_roll_goes_on_while_rest_is_down(
     make_friday: Any, make_market: Callable[..., Market], log: Any
 ) -> None:
     """It stays the roll: no other reason is said, and the expired contract is not connected to again."""
-    venues = make_friday(1.2)
+    venues = make_friday(2.5)  # for a market to be live before
     market = make_market(venues, THIS)
     log.wait(market.get_ticker)
     mark = log.mark()
