@@ -38,7 +38,9 @@ _HEAD = re.compile(
     rb"((?:[\w!#$%&'*+.^`|~-]+:[ \t]*[\x21-\x7e][\t\x20-\x7e]*\r\n)+)\r\n"
 )
 _FIELD = re.compile(r"([^:]+):[ \t]*([^\r]+)\r\n")
-_NOT_PLAIN = frozenset(("upgrade", "transfer-encoding", "content-encoding", "expect", "trailer"))
+_NOT_PLAIN = frozenset(
+    ("upgrade", "transfer-encoding", "content-encoding", "expect", "trailer", "proxy-connection")
+)
 
 
 # What clients do wrong on the way to us: oversized headers, broken chunks, hanging up in the middle.
@@ -189,7 +191,7 @@ class RestDoor(asyncio.Protocol):
         """Hang up, because the venue stops."""
         if self._late is not None:
             self._late.cancel()
-        self._transport.close()
+        self._hang_up()
 
     # Inside
 
@@ -245,10 +247,16 @@ class RestDoor(asyncio.Protocol):
         loop, idle_s = self._doors.loop, self._doors.idle_s
         passed = loop.time() - self._used
         if passed >= idle_s and self._late is None:
-            self._transport.close()
+            self._hang_up()
         else:
             wait_s = idle_s - passed if passed < idle_s else idle_s
             self._idle = loop.call_later(wait_s, self._look_whether_idle)
+
+    def _hang_up(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # to close it would wait for a client that does not read
+        else:
+            self._transport.close()
 
     def _leave(self) -> None:
         self._doors.open.discard(self)

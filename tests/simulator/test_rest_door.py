@@ -19,6 +19,7 @@ from dquant.simulator.clock import VirtualClock
 from dquant.simulator.flow import Flow
 from dquant.simulator.injection import inject
 from dquant.simulator.rest_door import NotPlainError, OwnErrors, RestDoors, read_plain
+from dquant.simulator.venue import RestAnswer
 
 START = 1_795_305_600_000_000_000  # Sunday 2026-11-22 00:00 UTC
 DEADLINE_S = 10.0
@@ -95,6 +96,7 @@ def test_what_it_reads_itself_aiohttp_reads_the_same(data):
         b"GET /api/v1?" + b"a" * 8190 + b"! HTTP/1.1\r\nHost: venue\r\n\r\n",
         b"POST /api/v1/order HTTP/1.1\r\nHost: venue\r\nContent-Length: 70000\r\n\r\n",
         b"POST /api/v1/order HTTP/1.1\r\nHost: venue\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /api/v1 HTTP/1.1\r\nHost: venue\r\nProxy-Connection: close\r\n\r\n",  # which aiohttp heeds
     ],
 )
 def test_what_is_not_one_small_plain_request_is_left_to_aiohttp(data):
@@ -220,6 +222,15 @@ async def test_nothing_is_read_of_a_client_that_does_not_read_its_answers():
         assert stand.venue.counters["rest"] == 1
         door.resume_writing()
         assert (await read_answer(reader))[0] == 200
+
+
+async def test_a_client_that_never_reads_its_answer_is_cut_off_when_it_is_idle(monkeypatch):
+    async with standing(idle_s=0.2) as stand:
+        monkeypatch.setattr(stand.venue, "answer", lambda *_: RestAnswer(200, b" " * 16 * 1024 * 1024))
+        _, writer = await stand.open()
+        writer.write(ABOUT)
+        await stand.wait(lambda: any(door._is_full for door in stand.doors.open))
+        await stand.wait(lambda: not stand.doors.open)
 
 
 async def test_a_lost_answer_cuts_the_connection_and_load_shedding_hangs_up():
