@@ -229,7 +229,7 @@ async def test_a_client_that_never_reads_its_answer_is_cut_off_when_it_is_idle(m
         monkeypatch.setattr(stand.venue, "answer", lambda *_: RestAnswer(200, b" " * 16 * 1024 * 1024))
         _, writer = await stand.open()
         writer.write(ABOUT)
-        await stand.wait(lambda: any(door._is_full for door in stand.doors.open))
+        await stand.wait(lambda: bool(stand.told))
         await stand.wait(lambda: not stand.doors.open)
 
 
