@@ -43,7 +43,8 @@ IDLE_LIMIT_NS = 75 * NS_PER_S
 MAX_LEVELS = 5000
 
 AUCTION_STATES = ("preopen",)
-SUSPENDED_STATES = ("suspend",)
+# Swaps know two states more in which no price can be had: a contract is rebased, or takes passive orders only.
+SUSPENDED_STATES = ("suspend", "rebase", "post_only")
 
 _SNAPSHOT = "snapshot"
 _UPDATE = "update"

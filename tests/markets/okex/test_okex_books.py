@@ -240,12 +240,13 @@ def test_crossed_book_is_legal_in_pre_open_and_not_after_it():
     assert stale_reasons(told(client, update(11, 12))) == ["crossed"]
 
 
-def test_suspended_instrument_has_no_price_until_its_venue_says_that_it_is_live():
+@pytest.mark.parametrize("word", ["suspend", "rebase", "post_only"])
+def test_suspended_instrument_has_no_price_until_its_venue_says_that_it_is_live(word):
     """Its book is sound and goes on; nobody can trade there. The chain holds, or breaks as ever."""
     client = core()
-    told(client, snapshot(10), state("suspend", "A"))
-    assert told(client, state("suspend")) == [
-        InstrumentState(INST, "suspend", NOW),
+    told(client, snapshot(10), state(word, "A"))
+    assert told(client, state(word)) == [
+        InstrumentState(INST, word, NOW),
         BookStale(INST, "suspended", NOW),
     ]
     assert (
