@@ -43,7 +43,7 @@ IDLE_LIMIT_NS = 75 * NS_PER_S
 MAX_LEVELS = 5000
 
 AUCTION_STATES = ("preopen",)
-# Swaps know two states more in which no price can be had: a contract is rebased, or takes passive orders only.
+# Of swaps also: a contract is being rebased, or takes passive orders only, so that no price can be had.
 SUSPENDED_STATES = ("suspend", "rebase", "post_only")
 
 _SNAPSHOT = "snapshot"
