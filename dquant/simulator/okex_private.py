@@ -262,11 +262,27 @@ class OkexPrivate:
                     told = position, self._trade_ids.get((account, number), "")
                     positions[number] = changes.setdefault("", _Change()).positions[number] = told
             self._touch(account, event)
+        for position in self._less_available(account, events):
+            number = position.position_id
+            positions.setdefault(number, (position, self._trade_ids.get((account, number), "")))
         if positions:
             self._push_positions(account, positions.values(), real_ns)
         for name, change in changes.items():
             parts = (change.balances.values(), change.positions.values(), change.trades)
             self._push_both(account, name or event_type, *parts, real_ns)
+
+    def _less_available(self, account: str, events: list[Event]) -> list[PositionView]:
+        """Return the positions of which orders that came, changed or went leave more or less to close."""
+        found = []
+        for event in events:
+            if isinstance(event, (OrderAccepted, OrderCancelled, OrderAmended)):
+                order = event.order
+                if closing_side(order.pos_side) == order.side:
+                    key = order.symbol, order.pos_side
+                    position = self._exchange.position(account, *key, is_isolated=order.is_isolated)
+                    if position is not None and position.lots:
+                        found.append(position)
+        return found
 
     def _levered(self, account: str, group: str) -> list[PositionView]:
         """Return the open positions that a leverage holds for."""

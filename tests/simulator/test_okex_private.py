@@ -471,6 +471,23 @@ def test_what_open_orders_close_already_is_not_available_to_another(trader):
     assert available() == {"long": "0", "short": "3"}
 
 
+def test_an_order_that_closes_is_told_with_what_it_leaves_to_close(trader):
+    trader.ask("POST", "account/set-position-mode", {"posMode": "long_short_mode"})
+    trader.place(ordType="market", posSide="long", sz="3")
+    trader.listen({"channel": "positions", "instType": "ANY", "extraParams": '{"updateInterval":"0"}'})
+
+    def told(frames):
+        rows = [row for frame in frames if "eventType" in frame for row in frame["data"]]
+        return [(row["pos"], row["availPos"]) for row in rows]
+
+    order = {"side": "sell", "posSide": "long", "px": trader.price(side="ask", ticks=2_000), "sz": "2"}
+    placed = trader.place(**order)
+    assert told(placed) == [("3", "1")]
+    trader.ask("POST", "trade/cancel-order", {"instId": SWAP, "ordId": placed[0]["data"][0]["ordId"]})
+    assert told(trader.frames()) == [("3", "3")]
+    assert told(trader.place(side="buy", posSide="long", px=trader.price(ticks=-2_000), sz="1")) == []
+
+
 def test_reduce_only_goes_with_the_position_or_not_at_all(trader):
     def refused(**fields):
         return trader.place(ordType="market", reduceOnly=True, **fields)[0]["data"][0]["sCode"]
