@@ -9,12 +9,13 @@ rich costs 20 MB and 100 ms, and is imported only where there is a terminal to d
 import asyncio
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import IO, TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,6 +37,7 @@ class Picture:
 
         self.is_gone = False  # the terminal: nobody sees what is drawn from here on
         self._console = Console(file=stream or sys.stdout)
+        self._fd = _descriptor_of(self._console.file)
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
         self._newest: RenderableType | None = None
 
@@ -77,13 +79,15 @@ class Picture:
         """Take it for no error when the terminal is gone, and write to nowhere then."""
         try:
             # Whoever shares the terminal may have made it non-blocking: one that is slow is not gone.
-            os.set_blocking(self._console.file.fileno(), True)
+            if self._fd is not None:
+                os.set_blocking(self._fd, True)
             yield
         except OSError:
             self.is_gone = True
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._console.file.fileno())  # what is left is written at the end, too
-            os.close(nowhere)
+            if self._fd is not None:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._fd)  # what is left is written at the end, too
+                os.close(nowhere)
 
     def _suspend(self) -> None:
         with self._while_there():
@@ -91,3 +95,11 @@ class Picture:
         os.kill(os.getpid(), signal.SIGSTOP)  # goes on from here after `fg`
         with self._while_there():
             self._live.start(refresh=True)
+
+
+def _descriptor_of(stream: IO[str]) -> int | None:
+    """Return the descriptor under a stream; a stream in memory has none."""
+    try:
+        return stream.fileno()
+    except io.UnsupportedOperation:
+        return None
