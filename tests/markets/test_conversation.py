@@ -17,6 +17,7 @@ from dquant.util import now_ns
 DEADLINE_S = 5.0
 SETTINGS = ConnectionSettings(reconnect_base_s=0.01, reconnect_ceiling_s=0.04)
 STALE = Price("m", "X", "dev", 1, None, None, None, None, "stale", "connecting", 0, 0)
+LIVE_AT_50 = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
 
 
 INSTRUMENT = Instrument(
@@ -167,6 +168,14 @@ class Bench:
         core.script.append(list(events))
         self.connections[number].on_text(b"text")
 
+    async def hand_over(self, *first: Event) -> None:
+        """Let a successor, which says this first, take over beside a price that is live."""
+        self.price = LIVE_AT_50
+        self.say(0, top(5.0, ts_event=50), ReconnectAsked("64008", 0))
+        await self.until(lambda: len(self.connections) == 2)
+        self.say(1, *first)
+        await self.until(lambda: self.all("active") == [0, 1])
+
 
 @pytest.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch):
@@ -256,22 +265,14 @@ async def test_successor_takes_over_before_the_old_connection_is_left(bench: Ben
 
 async def test_successor_repeats_only_what_is_news(bench: Bench) -> None:
     """Its book is from before the newest price of the old connection, its ready-made top is newer."""
-    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
-    bench.say(0, top(5.0, ts_event=50), ReconnectAsked("64008", 0))
-    await bench.until(lambda: len(bench.connections) == 2)
-    bench.say(1, top(4.0, ts_event=40), top(6.0, ts_event=60, from_book=False))
-    await bench.until(lambda: bench.all("active") == [0, 1])
+    await bench.hand_over(top(4.0, ts_event=40), top(6.0, ts_event=60, from_book=False))
 
     assert bench.all("top") == [5.0, 6.0]
 
 
 async def test_successor_that_lags_a_little_does_not_take_the_price_back(bench: Bench) -> None:
     """Its own core cannot know how new the last top of the connection before it was."""
-    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
-    bench.say(0, top(5.0, ts_event=50), ReconnectAsked("64008", 0))
-    await bench.until(lambda: len(bench.connections) == 2)
-    bench.say(1, top(4.0, ts_event=40))
-    await bench.until(lambda: bench.all("active") == [0, 1])
+    await bench.hand_over(top(4.0, ts_event=40))
     bench.say(1, top(4.5, ts_event=49))
     bench.say(1, top(5.5, ts_event=50, from_book=False))
     bench.say(1, top(6.0, ts_event=48))  # its own order is the core's affair
@@ -283,11 +284,7 @@ async def test_successor_whose_clock_is_far_behind_is_heard_all_the_same(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Too long behind, or stale meanwhile: a price that stands still is worse than one that goes back."""
-    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
-    bench.say(0, top(5.0, ts_event=50), ReconnectAsked("64008", 0))
-    await bench.until(lambda: len(bench.connections) == 2)
-    bench.say(1, top(4.0, ts_event=40))
-    await bench.until(lambda: bench.all("active") == [0, 1])
+    await bench.hand_over(top(4.0, ts_event=40))
     bench.say(1, top(4.1, ts_event=41))
     bench.say(1, BookStale("X", "late", 0))
     bench.say(1, top(4.2, ts_event=42), ReconnectAsked("64008", 0))
@@ -302,7 +299,7 @@ async def test_successor_whose_clock_is_far_behind_is_heard_all_the_same(
 
 async def test_successor_whose_book_broke_meanwhile_says_so(bench: Bench) -> None:
     """Any price is news after that, as it is when a book breaks later."""
-    bench.price = Price("m", "X", "dev", 1, 5.0, 1.0, 6.0, 1.0, "live", None, 50, 0)
+    bench.price = LIVE_AT_50
     bench.say(0, top(1.0), ReconnectAsked("64008", 0))
     await bench.until(lambda: len(bench.connections) == 2)
     bench.say(1, top(2.0, ts_event=2))
