@@ -118,11 +118,6 @@ class Outbox:
     def waiting(self) -> int:
         return sum(len(q.waiting) for q in (self.prices, self.depths, self.trades, self.health))
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits; asked for every price, unlike how much."""
-        return not (self.prices.waiting or self.depths.waiting or self.trades.waiting or self.health.waiting)
-
     def put_price(self, price: Price) -> None:
         self.prices.put(price, keeps_up=self._keeps_up)
 

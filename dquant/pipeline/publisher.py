@@ -122,7 +122,7 @@ class Publisher:
         self._outbox.put_price(price)
         self._arm()
         if price.verdict == STALE and self._wire is not None and self._wire.is_open_to_urgent:
-            self._send()
+            self._send(self._wire)
 
     def publish_depth(self, depth: Depth) -> None:
         """Publish the best levels of the book."""
@@ -141,23 +141,26 @@ class Publisher:
 
     def _arm(self) -> None:
         """Flush at the end of this wake-up of the loop, so that one read's prices share one write."""
-        if self._is_armed or self._wire is None or self._loop is None or not self._wire.is_ready:
-            return
-        self._is_armed = True
-        self._loop.call_soon(self._flush)
+        if not (self._is_armed or self._wire is None or self._loop is None):
+            self._is_armed = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_armed = False
-        if self._wire is None or not self._wire.is_ready:
+        wire = self._wire
+        if wire is None or not wire.is_ready:
             return  # the last reply of what is under way comes here again
-        if not self._outbox.is_empty:
-            self._send()
-        elif self._drained is not None and self._wire.is_idle:
-            self._drained.set()
+        self._send(wire)
+        if self._drained is not None:
+            if wire.is_idle:
+                self._drained.set()
+            else:
+                wire.ask()
 
-    def _send(self) -> None:
-        if self._wire is not None:
-            self._wire.send(self._outbox.take(now_ns()))
+    def _send(self, wire: Wire) -> None:
+        batches = self._outbox.take(now_ns())
+        if batches:
+            wire.send(batches)
 
     async def _keep_connected(self) -> None:
         attempt = 0
