@@ -18,6 +18,7 @@ from dquant.simulator.okex_login import Secrets
 from dquant.simulator.okex_login import sign as okex_sign
 from dquant.simulator.okex_server import OkexOptions, OkexServer
 from dquant.simulator.venue import RestRequest
+from tests.simulator.exchange_bench import Bench
 
 MS = 1_000_000
 SECRETS = Secrets("key", "secret", "pass phrase")
@@ -298,3 +299,9 @@ def bitmex() -> BitmexBench:
 def bitmex_at() -> Callable[..., BitmexBench]:
     """Make a simulated BitMEX at a time of the test's own."""
     return lambda *when, **more: BitmexBench(utc(*when), **more)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """An exchange by itself."""
+    return Bench()

@@ -1,15 +1,16 @@
 """Frames of OKX written by hand, and a core to feed them to."""
 
-import json
+import functools
 
 from dquant.constants import NS_PER_S
 from dquant.markets.okex._okex_protocol import OkexPublicProtocol
-from dquant.model.events import BookStale, TopOfBook
+from tests.markets.cores import feed
 
 NOW = 1_795_334_400 * NS_PER_S  # 2026-11-22T08:00:00Z
 INST = "BTC-USD-261127"
 SILENCE_S = 10.0
 BOOKS = {"channel": "books", "instId": INST}
+told = functools.partial(feed, ts=NOW)
 
 
 def core(*inst_ids, **options):
@@ -18,17 +19,6 @@ def core(*inst_ids, **options):
     client.subscribe([{"channel": "books", "instId": inst_id} for inst_id in inst_ids or (INST,)])
     client.texts_to_send()
     return client
-
-
-def told(client, *frames, ts=NOW):
-    """Feed frames (text or object) and return the events they made."""
-    for frame in frames:
-        client.receive_text(frame if isinstance(frame, str | bytes) else json.dumps(frame), ts)
-    return client.events_received()
-
-
-def commands(client):
-    return [(sent["op"], sent["args"]) for sent in map(json.loads, client.texts_to_send())]
 
 
 def at(seconds):
@@ -67,11 +57,3 @@ def state(word, inst_id=INST):
 
 def error(code, message="Refused.", **fields):
     return {"event": "error", "code": code, "msg": message, **fields}
-
-
-def tops(events):
-    return [(e.bid, e.bid_size, e.ask, e.ask_size) for e in events if isinstance(e, TopOfBook)]
-
-
-def stale_reasons(events):
-    return [event.reason for event in events if isinstance(event, BookStale)]

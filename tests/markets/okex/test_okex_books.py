@@ -12,6 +12,7 @@ from dquant.markets.lag_watch import LagWatch
 from dquant.markets.okex._okex_books import MAX_LEVELS
 from dquant.markets.okex._okex_protocol import OkexPublicProtocol
 from dquant.model.events import BookStale, InstrumentState, SubscriptionChanged, TopOfBook
+from tests.markets.cores import commands, stale_reasons, tops
 from tests.markets.okex.frames import (
     BOOKS,
     INST,
@@ -19,13 +20,10 @@ from tests.markets.okex.frames import (
     SILENCE_S,
     at,
     book,
-    commands,
     core,
     snapshot,
-    stale_reasons,
     state,
     told,
-    tops,
     update,
 )
 

@@ -27,20 +27,18 @@ from dquant.model.events import (
     TopOfBook,
     Trade,
 )
+from tests.markets.cores import commands, stale_reasons, tops
 from tests.markets.okex.frames import (
     BOOKS,
     INST,
     NOW,
     SILENCE_S,
     at,
-    commands,
     core,
     error,
     push,
     snapshot,
-    stale_reasons,
     told,
-    tops,
     update,
 )
 
