@@ -2,6 +2,7 @@
 
 Pure: records in (``put_*``), batches out (``take``); no socket, no clock. The order of the calls is
 the order of publication: nothing is ever overtaken, so no live price can follow a newer stale one.
+``take_price`` is the short way for what waits mostly: one price.
 
 - Prices and depths are state. While Redis keeps up every one is published; past ``limit`` waiting
   records, or while there is no connection, they are conflated to the newest. Stale verdicts are
@@ -138,6 +139,15 @@ class Outbox:
         self.lost += unanswered
         self.prices.conflate()
         self.depths.conflate()
+
+    def take_price(self, ts_pub: int) -> bytes | None:
+        """Number, stamp and encode the one price that waits; ``None``, and nothing taken, where more does."""
+        waiting = self.prices.waiting
+        if len(waiting) != 1 or self.depths.waiting or self.trades.waiting or self.health.waiting:
+            return None
+        self._seq["price"] = seq = self._seq["price"] + 1
+        self._latest["price"] = text = _encode(_replace(waiting.pop(), seq=seq, ts_pub=ts_pub))
+        return text
 
     def take(self, ts_pub: int) -> list[Batch]:
         """Number, stamp and encode all that waits, and empty the box."""

@@ -150,7 +150,11 @@ class Publisher:
         wire = self._wire
         if wire is None or not wire.is_ready:
             return  # the last reply of what is under way comes here again
-        self._send(wire)
+        record = self._outbox.take_price(now_ns())
+        if record is not None:
+            wire.send_price(record)
+        else:
+            self._send(wire)
         if self._drained is not None:
             if wire.is_idle:
                 self._drained.set()

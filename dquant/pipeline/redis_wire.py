@@ -60,6 +60,8 @@ class Wire(Protocol):
 
     def send(self, batches: Sequence[Batch]) -> None: ...
 
+    def send_price(self, record: bytes) -> None: ...
+
     def ask(self) -> None: ...
 
     async def lost(self) -> str: ...
@@ -135,6 +137,7 @@ class PackedWire(asyncio.Protocol):
         self._settings = settings
         self._can_be_silent = can_be_silent
         self._packers = packers
+        self._price_packer = packers["price"]
         self._on_idle = on_idle
         self._on_reply_error = on_reply_error
         self._loop = asyncio.get_running_loop()
@@ -185,6 +188,18 @@ class PackedWire(asyncio.Protocol):
             self._transport.write(b"".join(out))
         else:
             self._ask(out, replies, now)
+
+    def send_price(self, record: bytes) -> None:
+        """Send the newest price by itself, which is what there is mostly, and sooner than as a batch."""
+        if self._transport is None or self._end.done():
+            return
+        self.records_open += 1
+        packer = self._price_packer
+        now = self._loop.time()
+        if self._silent_from <= now < self._silent_until:
+            self._transport.write(packer.pack_one(record))
+        else:
+            self._ask([packer.pack_one(record)], packer.replies_of_one, now)
 
     def ask(self) -> None:
         """Ask for the answers that are still owed, unless some are due anyhow."""
@@ -304,6 +319,9 @@ class ClusterWire:
     def send(self, batches: Sequence[Batch]) -> None:
         self.records_open = sum(len(batch.records) for batch in batches)
         self._batches.put_nowait(batches)
+
+    def send_price(self, record: bytes) -> None:
+        self.send([Batch("price", [record], record)])
 
     def ask(self) -> None:
         """Do nothing: every pipeline is answered."""

@@ -53,6 +53,7 @@ class KindPacker:
         self._publish = tuple(b"*3\r\n%b%b" % (bulk(b"PUBLISH"), bulk(channel)) for channel in self.channels)
         self._set = b"*5\r\n%b%b" % (bulk(b"SET"), bulk(self.key))
         self._set_end = bulk(b"PX") + bulk(self._ttl)
+        self.replies_of_one = 4 if streams else 3
         self._xadd = b"*8\r\n" + b"".join(map(bulk, self._xadd_words())) if streams else b""
 
     def _xadd_words(self) -> list[bytes]:
@@ -63,7 +64,7 @@ class KindPacker:
         everywhere, here = self._publish
         record = text = None
         for record in batch.records:
-            text = b"$%d\r\n%b\r\n" % (len(record), record)
+            text = bulk(record)
             out += (everywhere, text, here, text)
             if self._xadd:
                 out += (self._xadd, text)
@@ -74,6 +75,13 @@ class KindPacker:
             out += (self._set, text if text and latest is record else bulk(latest), self._set_end)
             replies += 1
         return replies
+
+    def pack_one(self, record: bytes) -> bytes:
+        """Return the commands for one record that is the newest, too; they bring ``replies_of_one``."""
+        everywhere, here = self._publish
+        text = bulk(record)
+        to_stream = self._xadd and self._xadd + text
+        return b"".join((everywhere, text, here, text, to_stream, self._set, text, self._set_end))
 
     def commands(self, batch: Batch) -> list[list[bytes]]:
         """Say the same as argument lists, for a client that routes by key or sharded channel."""

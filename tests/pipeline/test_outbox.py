@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,42 @@ def test_a_reconnect_publishes_the_newest_price_again_with_a_new_number(records)
     assert outbox.dropped == 1
 
 
+def test_one_price_by_itself_is_numbered_and_said_again_like_the_others(records):
+    outbox = Outbox()
+    outbox.receive_connected()
+    outbox.put_price(records.live(5.0))
+    text = outbox.take_price(9)
+    outbox.health.put(records.health())
+    renewal = next(batch for batch in outbox.take(9) if batch.kind == "price")
+    outbox.receive_disconnected(unanswered=0)
+    outbox.receive_connected()
+    (again,) = sent_of(outbox)
+
+    first = json.loads(text)
+    assert (first["seq"], first["bid"], first["ts_pub"]) == (1, 5.0, 9)
+    assert renewal.latest == text
+    assert (again["seq"], again["bid"]) == (2, 5.0)
+
+
+@pytest.mark.parametrize("kind", ["prices", "depths", "trades", "health"])
+def test_one_price_is_not_taken_from_among_others(records, kind):
+    outbox = Outbox()
+    outbox.receive_connected()
+    assert outbox.take_price(9) is None
+    outbox.put_price(records.live(5.0))
+    if kind == "prices":
+        outbox.put_price(records.live(6.0))
+    elif kind == "depths":
+        outbox.put_depth(records.depth())
+    elif kind == "trades":
+        outbox.trades.put(records.trade())
+    else:
+        outbox.health.put(records.health("stale"))
+
+    assert outbox.take_price(9) is None
+    assert sent_of(outbox)[0]["bid"] == 5.0
+
+
 def test_the_oldest_trades_go_and_are_counted_in_health(records):
     outbox = Outbox()
     for _ in range(TRADES_KEPT + 3):
@@ -120,7 +157,9 @@ def test_a_heartbeat_renews_the_latest_price_of_a_quiet_market(records):
 
 
 steps = st.lists(
-    st.sampled_from(["live", "live", "stale", "take", "connect", "disconnect"]), min_size=1, max_size=200
+    st.sampled_from(["live", "live", "stale", "take", "take one", "connect", "disconnect"]),
+    min_size=1,
+    max_size=200,
 )
 
 
@@ -135,6 +174,9 @@ def test_no_price_is_ever_overtaken_and_no_stale_verdict_vanishes(steps):
         if step in ("live", "stale"):
             put.append(step)
             outbox.put_price(price(len(put), step))
+        elif step == "take one":
+            text = outbox.take_price(7)
+            sent += [] if text is None else [json.loads(text)["ts_recv"]]
         elif step == "take":
             sent += [record["ts_recv"] for record in sent_of(outbox)]
         elif step == "connect":

@@ -13,6 +13,15 @@ from dquant.pipeline.resp import Batch, KindPacker
 PRICES = [Batch("price", [b'{"seq":1}', b'{"seq":2}'], b'{"seq":2}')]
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_one_record_is_packed_as_a_batch_of_one_is(streams):
+    packer = KindPacker("t%s", "price", "m", streams=streams, stream_length=10)
+    out = []
+
+    assert packer.pack(Batch("price", [b"{}"], b"{}"), out) == packer.replies_of_one
+    assert b"".join(out) == packer.pack_one(b"{}")
+
+
 @contextlib.asynccontextmanager
 async def wire_to(settings):
     """Open a wire to a plain server; ``lost`` runs beside it, as the publisher has it."""
@@ -60,6 +69,19 @@ async def test_what_was_sent_without_asking_is_open_until_the_next_answers(serve
         await eventually(lambda: wire.is_idle)
         assert wire.records_open == 0
         assert wire.errors == []
+
+
+@pytest.mark.usefixtures("_asks_once")
+async def test_a_price_by_itself_is_asked_for_and_counted_like_the_others(server, eventually):
+    async with wire_to(RedisSettings(port=server.port, reply_timeout_s=60.0)) as wire:
+        wire.send_price(b'{"seq":1}')
+        await eventually(lambda: wire.is_idle)
+        wire.send_price(b'{"seq":2}')
+        assert wire.records_open == 1
+        wire.ask()
+        await eventually(lambda: wire.is_idle)
+        async with Redis(port=server.port) as client:
+            assert await client.get("t:price:m") == b'{"seq":2}'
 
 
 @pytest.mark.usefixtures("_asks_once")
