@@ -203,7 +203,7 @@ class PackedWire(asyncio.Protocol):
 
     def ask(self) -> None:
         """Ask for the answers that are still owed, unless some are due anyhow."""
-        if self.records_open and not self._replies_open and self._transport is not None:
+        if self.records_open and not (self._replies_open or self._transport is None or self._end.done()):
             self._ask([], 0, self._loop.time())
 
     def _ask(self, out: list[bytes], replies: int, now: float) -> None:

@@ -258,9 +258,9 @@ def port_pairs():
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
-    """Run the publisher on uvloop as well: markets use it, and the publisher takes over its transports."""
+    """Run what takes over a transport on uvloop as well: markets use it."""
     factories = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_publisher.py":
+    if item.path.name in ("test_publisher.py", "test_redis_wire.py"):
         uvloop = pytest.importorskip("uvloop")
         factories["uvloop"] = uvloop.new_event_loop
     return factories

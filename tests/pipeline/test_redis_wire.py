@@ -116,6 +116,21 @@ async def test_a_server_that_freezes_after_its_last_answer_is_noticed(server, ev
 
 
 @pytest.mark.usefixtures("_asks_once")
+async def test_a_server_that_goes_with_answers_owed_is_not_asked_any_more(server, eventually):
+    async with wire_to(RedisSettings(port=server.port, reply_timeout_s=60.0)) as wire:
+        wire.send(PRICES)
+        await eventually(lambda: wire.is_idle)
+        wire.send(PRICES)
+        server.kill()
+        async with asyncio.timeout(5):
+            assert "no reply" not in await wire.lost()
+        assert wire.records_open == 2
+        wire.ask()
+        wire.send(PRICES)
+        wire.send_price(b"{}")
+
+
+@pytest.mark.usefixtures("_asks_once")
 async def test_after_a_refusal_every_further_one_is_seen(make_server, eventually):
     server = make_server("user default off", "user bob on >hunter2 ~* &* +@all -set")
     async with wire_to(RedisSettings(port=server.port, user="bob", password="hunter2")) as wire:
