@@ -154,11 +154,15 @@ class OkexPublicProtocol:
             frame: BookFrame | TextBookFrame
             # The levels' spelling is kept only while there is a checksum to prove with it, which is
             # looked for from the right, where it stands: six times as fast as from the left.
-            if raw.rfind(_NO_CHECKSUM) >= 0 or raw.rfind(_ANY_CHECKSUM) < 0:
+            at = raw.rfind(_ANY_CHECKSUM)
+            if at < 0 or raw.startswith(_NO_CHECKSUM, at):
                 frame = decode_book(raw)
             else:
                 frame = decode_text_book(raw)
-                if not any(data.checksum for data in frame.data):  # a 0 spelt another way
+                for data in frame.data:
+                    if data.checksum:
+                        break
+                else:  # a 0 spelt another way
                     frame = decode_book(raw)
             self._books.receive(frame, ts_recv, self._events)
         except (*UNREADABLE, ValueError) as exc:
