@@ -144,7 +144,7 @@ KEYS: dict[str, KeySpec] = {
     "switch_interval_us": KeySpec(
         "main",
         _integer(5, 100_000),
-        "50",
+        "100",
         "µs",
         "how long one thread may keep the Python interpreter from the others",
     ),

@@ -83,7 +83,7 @@ class Market(threading.Thread):
         make_face: Callable[[MarketSink], Face],
         *,
         takes_tops: bool = False,
-        switch_interval_s: float = 50e-6,
+        switch_interval_s: float = 100e-6,
         depth_levels: int = 20,
         depth_interval_s: float = 0.25,
     ) -> None:
