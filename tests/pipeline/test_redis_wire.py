@@ -165,19 +165,30 @@ async def test_a_proxy_that_answers_although_it_was_told_not_to_is_counted_as_on
 async def deaf_proxy(port):
     """Pass everything on to a server, but turn OFF into ON."""
 
+    writers = []
+
     async def copy(reader, writer, old=b"", new=b""):
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 writer.write(data.replace(old, new) if old else data)
                 await writer.drain()
-        writer.close()
 
     async def serve(reader, writer):
         their_reader, their_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(
-            copy(reader, their_writer, b"$3\r\nOFF\r\n", b"$2\r\nON\r\n"), copy(their_reader, writer)
-        )
+        writers.extend((writer, their_writer))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(copy(their_reader, writer))
+                await copy(reader, their_writer, b"$3\r\nOFF\r\n", b"$2\r\nON\r\n")
+                their_writer.close()
+        finally:
+            writer.close()
 
     front = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with front:
         yield front.sockets[0].getsockname()[1]
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
