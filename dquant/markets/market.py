@@ -72,7 +72,8 @@ class Market(threading.Thread):
         takes_tops: Whether the venue's ready-made tops are in one order with its book, so that
             the newer of the two is the price; else the book alone is.
         switch_interval_s: How long a thread keeps the interpreter from the others. A busy thread
-            beside the market otherwise adds Python's 5 ms to every message.
+            beside the market otherwise adds Python's 5 ms to every message; with less than a message
+            takes, the market itself loses the interpreter in the middle of one.
 
     """
 

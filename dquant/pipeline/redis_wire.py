@@ -104,7 +104,8 @@ async def _can_be_silent(connection: AbstractConnection) -> bool:
     words = [("CLIENT", "REPLY", "OFF"), ("CLIENT", "REPLY", "ON"), ("PING",)]
     await connection.send_packed_command(connection.pack_commands(words), check_health=False)
     is_told = await _is_ok(connection)
-    is_silent = is_told and not await _is_ok(connection)  # the second is that of PING, or of nobody's
+    # Only one of the two CLIENT commands is answered then, so that the second answer is that of PING.
+    is_silent = is_told and not await _is_ok(connection)
     if not is_silent:
         for _ in range(1 if is_told else 2):
             await _is_ok(connection)

@@ -164,7 +164,6 @@ async def test_a_proxy_that_answers_although_it_was_told_not_to_is_counted_as_on
 @contextlib.asynccontextmanager
 async def deaf_proxy(port):
     """Pass everything on to a server, but turn OFF into ON."""
-
     writers = []
 
     async def copy(reader, writer, old=b"", new=b""):
